@@ -1,0 +1,35 @@
+"""What comes with the core, offered through the same hooks as everybody else's plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from textrl.hookspecs import hookimpl
+from textrl.specs import LearnerSpec, ModelSpec
+
+
+@hookimpl
+def textrl_learners() -> Iterator[LearnerSpec]:
+    """PPO-ptx, the learner of InstructGPT."""
+    yield LearnerSpec(
+        name="ppo_ptx",
+        target="textrl.learners.ppo_ptx:PPOPTX",
+        settings="textrl.learners.ppo_ptx.settings:PPOPTXSettings",
+        summary="PPO with a pretraining term and a penalty on the KL divergence from the reference.",
+        accepts=frozenset({"reward"}),
+    )
+
+
+@hookimpl
+def textrl_models() -> Iterator[ModelSpec]:
+    """The two models that need no model hub."""
+    yield ModelSpec(
+        name="smollm2-135m",
+        target="textrl.models.smollm:smollm2_135m",
+        summary="SmolLM2-135M from the package index, converted once to safetensors.",
+    )
+    yield ModelSpec(
+        name="tiny-gpt2",
+        target="textrl.models.loading:tiny_gpt2",
+        summary="A small GPT-2 with random weights, made on the spot: the fallback without downloads.",
+    )

@@ -1,0 +1,1 @@
+"""Learners behind Stable-Baselines3's surface."""

@@ -1,0 +1,350 @@
+"""The PPO-ptx learner: collect, update, log, keep checkpoints, until the timesteps are used up.
+
+One timestep is one token. The recipe is InstructGPT's (arXiv 2203.02155, section 3.5 and appendix C.4);
+what a correct learner must satisfy is tested in ``tests/ppo``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from textrl import checkpoint
+from textrl.config import to_plain
+from textrl.distributed import broadcast_parameters, global_count, make_accelerator
+from textrl.errors import UserError
+from textrl.learners.ppo_ptx.experience import collect
+from textrl.learners.ppo_ptx.networks import Networks
+from textrl.learners.ppo_ptx.ptx import PretrainingStream
+from textrl.learners.ppo_ptx.settings import PPOPTXSettings
+from textrl.learners.ppo_ptx.update import Updater
+from textrl.mdp.logprobs import logits_of
+from textrl.mdp.sampling import greedy, sample
+from textrl.mdp.task import TokenTask
+from textrl.models.stack import final_hidden
+from textrl.rewards import RewardSum, join_tensors, split_tensors
+from textrl.rollout import head_of
+from textrl.training_state import capture_rng, pack_optimizer, restore_rng, unpack_optimizer
+
+#: Called after each iteration with the learner; returning False stops.
+IterationHook = Callable[["PPOPTX"], bool | None]
+
+
+class PPOPTX:
+    """PPO with a pretraining term, over a token environment.
+
+    Attributes:
+        num_timesteps: Tokens sampled so far, over all processes.
+        iteration: Iterations finished.
+        networks: Policy, reference and value network.
+        settings: As given.
+    """
+
+    def __init__(
+        self,
+        env: Any,
+        settings: PPOPTXSettings,
+        *,
+        rewards: RewardSum | None = None,
+        networks: Networks | None = None,
+        checkpoint_dir: Path | None = None,
+    ) -> None:
+        """Load the networks and the pretraining stream.
+
+        Args:
+            env: A token environment, scalar or vector: anything with a `task`.
+            settings: Every knob.
+            rewards: Learner-side sources, such as the KL penalty.
+            networks: Built elsewhere; by default loaded as the settings say.
+            checkpoint_dir: Where checkpoints go; None keeps none.
+
+        Raises:
+            UserError: When the environment has no token task, or one with an action mask: scoring would
+                not see the mask, and the logged KL would be wrong.
+        """
+        self.env, self.settings, self.rewards = env, settings, rewards
+        self.task = _task_of(env)
+        self.checkpoint_dir = checkpoint_dir
+        self.accelerator = make_accelerator()
+        torch.manual_seed(settings.seed)
+        self.networks = networks or Networks.load(settings, self.accelerator.device)
+        self.stream = None
+        if settings.ptx_coef > 0 and settings.ptx_data:
+            if self.networks.tokenizer is None:
+                raise UserError("A pretraining stream needs the policy's tokenizer.")
+            self.stream = PretrainingStream.read(
+                settings.ptx_data, self.networks.tokenizer, length=settings.ptx_length, seed=settings.seed
+            )
+        self.updater = Updater(self.networks, settings, self.accelerator, self.stream)
+        for params in (self.updater.policy_params, self.updater.value_params):
+            broadcast_parameters(self.accelerator, params)
+        self.num_timesteps = 0
+        self.iteration = 0
+        self.metrics: dict[str, float] = {}
+        self._logger: Any = None
+
+    @property
+    def logger(self) -> Any:
+        """The SB3-compatible logger in use, or None."""
+        return self._logger
+
+    def set_logger(self, logger: Any) -> None:
+        """Use an SB3-compatible logger (``record(key, value)`` and ``dump(step)``)."""
+        self._logger = logger
+
+    def get_env(self) -> Any:
+        """Return the environment."""
+        return self.env
+
+    def get_vec_normalize_env(self) -> None:
+        """Return None: text is not normalised."""
+        return
+
+    def learn(
+        self,
+        total_timesteps: int | None = None,
+        callback: IterationHook | None = None,
+        progress_bar: bool = False,
+        *,
+        iterations: int | None = None,
+    ) -> PPOPTX:
+        """Train until `num_timesteps` reaches `total_timesteps`, or for a number of iterations in all.
+
+        Args:
+            total_timesteps: Tokens, counted from the beginning of the run.
+            callback: Called after each iteration.
+            progress_bar: Show progress and the time left.
+            iterations: Counted from the beginning of the run; resuming continues the count.
+
+        Raises:
+            UserError: When neither limit is given, or the KL exceeds its limit, or anything that is
+                trained on is not finite; the newest checkpoint is intact.
+        """
+        if total_timesteps is None and iterations is None:
+            raise UserError("learn() needs total_timesteps or iterations.")
+        with _Progress(progress_bar, self, total_timesteps, iterations) as progress:
+            while not self._done(total_timesteps, iterations):
+                self._iterate()
+                progress.show()
+                if callback is not None and callback(self) is False:
+                    break
+                if self.iteration % self.settings.checkpoint_every == 0:
+                    self._checkpoint()
+        return self
+
+    def _done(self, total_timesteps: int | None, iterations: int | None) -> bool:
+        tokens = total_timesteps is not None and self.num_timesteps >= total_timesteps
+        return tokens or (iterations is not None and self.iteration >= iterations)
+
+    def _iterate(self) -> None:
+        """Collect, update, let the controllers read the KL, log."""
+        settings, started = self.settings, time.perf_counter()
+        first = self.iteration * settings.episodes_per_iteration
+        experience = collect(self.networks, self.task, self.rewards, settings, self.accelerator, first)
+        collected = time.perf_counter()
+        metrics = dict(experience.metrics)
+        if settings.kl_limit is not None and metrics["train/kl_ref"] > settings.kl_limit:
+            raise UserError(
+                f"The KL to the reference is {metrics['train/kl_ref']:.1f} nats per sequence, above kl_limit "
+                f"({settings.kl_limit:g}); raise the KL reward's weight or lower learning_rate."
+            )
+        metrics |= self.updater.update(experience, self.iteration)
+        if self.rewards is not None:
+            metrics |= {f"weight/{name}": weight for name, weight in self.rewards.weights.items()}
+            self.rewards.adapt_weights(experience.stats)
+        tokens = global_count(self.accelerator, int(experience.actions.sum()))
+        finished = time.perf_counter()
+        self.num_timesteps += tokens
+        self.iteration += 1
+        metrics |= {
+            "time/fps": tokens / (finished - started),
+            "time/collect_s": collected - started,
+            "time/update_s": finished - collected,
+            "time/total_timesteps": float(self.num_timesteps),
+        }
+        self.metrics = metrics
+        if self._logger is not None and self.accelerator.is_main_process:
+            for name, value in metrics.items():
+                self._logger.record(name, value)
+            self._logger.dump(self.iteration)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        observation: Mapping[str, Any],
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        *,
+        episodes: Any = None,
+        positions: Any = None,
+    ) -> tuple[Any, Any]:
+        """Choose the next token for one observation or a batch of them.
+
+        Args:
+            observation: ``input_ids`` and ``attention_mask``, (L,) or (B, L).
+            state: Unused; text has no hidden state outside the observation.
+            episode_start: Unused.
+            deterministic: Take the most probable token.
+            episodes: Episode numbers, which key the sampling noise; 0 where not given.
+            positions: Index of the token in its response; 0 where not given.
+
+        Returns:
+            (actions, None): () or (B,) int64.
+        """
+        ids = torch.as_tensor(np.asarray(observation["input_ids"]), dtype=torch.int64)
+        mask = torch.as_tensor(np.asarray(observation["attention_mask"])).bool()
+        single = ids.ndim == 1
+        device = self.networks.policy.device
+        ids, mask = (x[None].to(device) if single else x.to(device) for x in (ids, mask))
+        last = torch.where(mask, torch.arange(ids.shape[1], device=device), -1).amax(1)
+        with self.networks.autocast():
+            hidden = final_hidden(self.networks.policy, ids, mask)
+            weight, bias = head_of(self.networks.policy)
+            logits = logits_of(hidden[torch.arange(len(ids)), last], weight, bias, self.settings.temperature)
+        if deterministic:
+            actions = greedy(logits)
+        else:
+            keys = [_keys(given, len(ids), device) for given in (episodes, positions)]
+            actions = sample(logits, self.settings.seed, *keys)
+        out = actions.cpu().numpy()
+        return (out[0] if single else out), None
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint folder from which `load` continues bit for bit.
+
+        It holds what changes during training. Frozen blocks and the reference are those of the folder
+        that `settings.policy` names.
+        """
+        trained = self.networks.trained()
+        tensors: dict[str, dict[str, Tensor]] = {
+            name: {key: p.detach() for key, p in params.items()} for name, params in trained.items()
+        }
+        if self.updater.ema:
+            tensors["ema"] = self.updater.ema
+        state: dict[str, Any] = {
+            "num_timesteps": self.num_timesteps,
+            "iteration": self.iteration,
+            "ptx_seen": self.updater.ptx_seen,
+        }
+        tensors["rng"], state["rng"] = capture_rng()
+        for name, optimizer in self._optimizers().items():
+            tensors[name], state[name] = pack_optimizer(optimizer)
+        for name, rewards in self._rewards().items():
+            tensors[name], state[name] = split_tensors(rewards.state_dict())
+        checkpoint.save(path, config=to_plain(self.settings), tensors=tensors, state=state)
+
+    def restore(self, path: str | Path) -> PPOPTX:
+        """Continue from a checkpoint that `save` wrote.
+
+        Raises:
+            UserError: When the folder is damaged or belongs to other settings.
+        """
+        loaded = checkpoint.load(path)
+        mine = to_plain(self.settings)
+        changed = [key for key, value in mine.items() if loaded.config.get(key) != value]
+        if changed:
+            raise UserError(
+                f"{path} was written with other settings ({', '.join(changed)}); resume with the same ones."
+            )
+        targets: dict[str, Mapping[str, Tensor]] = {**self.networks.trained(), "ema": self.updater.ema}
+        with torch.no_grad():
+            for group, named in targets.items():
+                for name, tensor in loaded.tensors.get(group, {}).items():
+                    named[name].copy_(tensor)
+        for name, optimizer in self._optimizers().items():
+            unpack_optimizer(optimizer, loaded.tensors[name], loaded.state[name])
+        for name, rewards in self._rewards().items():
+            rewards.load_state_dict(join_tensors(loaded.tensors.get(name, {}), loaded.state[name]))
+        restore_rng(loaded.tensors["rng"], loaded.state["rng"])
+        self.num_timesteps = loaded.state["num_timesteps"]
+        self.iteration = loaded.state["iteration"]
+        self.updater.ptx_seen = loaded.state["ptx_seen"]
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path, env: Any, *, rewards: RewardSum | None = None) -> PPOPTX:
+        """Rebuild a learner from a checkpoint folder; the models its settings name must be at hand."""
+        from textrl.config import build
+
+        loaded = checkpoint.load(path)
+        settings = build(PPOPTXSettings, loaded.config, where=lambda key: f"{path}/config.yaml, {key}")
+        return cls(env, settings, rewards=rewards).restore(path)
+
+    def export(self, path: str | Path, *, averaged: bool = False) -> None:
+        """Write the policy as a folder that transformers alone can load.
+
+        Args:
+            path: The folder.
+            averaged: Export the averaged weights instead of the last ones.
+        """
+        from textrl.learners.ppo_ptx.export import export_policy
+
+        export_policy(self.networks, path, self.updater.ema if averaged else {})
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        updater = self.updater
+        return {"policy_optimizer": updater.policy_optimizer, "value_optimizer": updater.value_optimizer}
+
+    def _rewards(self) -> dict[str, RewardSum]:
+        both = {"env_rewards": self.task.rewards, "learner_rewards": self.rewards}
+        return {name: rewards for name, rewards in both.items() if rewards is not None}
+
+    def _checkpoint(self) -> None:
+        if self.checkpoint_dir is None or not self.accelerator.is_main_process:
+            return
+        self.save(self.checkpoint_dir / f"iteration_{self.iteration:06d}")
+        checkpoint.prune(self.checkpoint_dir, self.settings.keep_checkpoints)
+
+
+def _task_of(env: Any) -> TokenTask:
+    task = getattr(getattr(env, "unwrapped", env), "task", None)
+    if not isinstance(task, TokenTask):
+        raise UserError(f"PPO-ptx needs a token environment such as TextRL/Tokens-v0, not {type(env).__name__}.")
+    if task.allowed is not None:
+        raise UserError("PPO-ptx does not take a task with an action mask: scoring would not see the mask.")
+    return task
+
+
+def _keys(given: Any, count: int, device: torch.device) -> Tensor:
+    numbers = np.zeros(count, np.int64) if given is None else np.broadcast_to(np.asarray(given, np.int64), (count,))
+    return torch.from_numpy(numbers.copy()).to(device)
+
+
+class _Progress:
+    """A rich progress bar over iterations or tokens, or nothing."""
+
+    def __init__(self, enabled: bool, learner: PPOPTX, tokens: int | None, iterations: int | None) -> None:
+        self.learner, self.by_iteration = learner, iterations is not None
+        self.total = iterations if iterations is not None else tokens
+        self.enabled = enabled and learner.accelerator.is_main_process
+
+    def __enter__(self) -> _Progress:
+        if self.enabled:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self.bar = Progress(
+                TextColumn("PPO-ptx"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[say]}")
+            )
+            self.bar.start()
+            self.job = self.bar.add_task("", total=self.total, completed=self._at(), say="")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.enabled:
+            self.bar.stop()
+
+    def _at(self) -> int:
+        return self.learner.iteration if self.by_iteration else self.learner.num_timesteps
+
+    def show(self) -> None:
+        if self.enabled:
+            m = self.learner.metrics
+            say = f"reward {m['reward/total']:.2f}  KL {m['train/kl_ref']:.2f} nats"
+            self.bar.update(self.job, completed=self._at(), say=say)

@@ -1,0 +1,113 @@
+"""Every knob of PPO-ptx, with its place in the InstructGPT paper where it has one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class PPOPTXSettings:
+    """Settings of the learner.
+
+    Attributes:
+        policy: Registered model, folder, GGUF file or hub id of the initial policy (the SFT model).
+        value: Folder of the reward model that the value network starts from, or None for the policy's
+            blocks under a zero head.
+        first_trainable: Blocks below this one are frozen, stored once and computed once; 0 trains all
+            blocks. Embeddings and head are frozen where this is above 0.
+        value_first_trainable: The same for the value network; None takes `first_trainable`, or the depth
+            of the value network if that is smaller.
+        lora_rank: Rank of LoRA adapters on the trainable blocks (needs the extra ``lora``); 0 trains the
+            blocks themselves.
+        precision: ``auto`` is bf16 autocast where the hardware computes it natively; weights stay fp32.
+        episodes_per_iteration: Sequences sampled between two updates (paper: 512).
+        minibatches: Optimizer steps per epoch (paper: 8).
+        epochs: Inner epochs (paper: 1).
+        micro_batch_size: Sequences per forward and backward pass; never changes the result.
+        temperature: Of sampling, and of every log-probability (paper: 1).
+        learning_rate: Of the policy, constant after the warm-up. Not in the paper for the released models.
+        value_learning_rate: Paper: 9e-6.
+        warmup_iterations: The rate rises from a tenth of its peak over these (paper: 10).
+        adam_beta1: Paper: 0.9.
+        adam_beta2: Paper: 0.95.
+        weight_decay: Not in the paper.
+        clip: Half-width of the ratio's interval (paper: 0.2).
+        value_clip: Half-width of the value's interval, or None. Not in the paper.
+        gamma: Discount (paper: 1).
+        lam: GAE's lambda. Not in the paper; lm-human-preferences has 0.95.
+        whiten_advantages: Shift and scale the advantages of an iteration. Not in the paper.
+        whiten_rewards: Scale the rewards of an iteration, without a shift. Not in the paper.
+        reward_clip: Clip each token's reward to this absolute value, or None. Not in the paper.
+        max_grad_norm: Clip each network's gradient to this norm; the norm before it is logged.
+        ptx_coef: Weight of the pretraining loss, gamma_ptx. The paper's 27.8 means something only with its
+            unstated reduction; ours is the mean over the tokens of a minibatch. 0 is plain PPO.
+        ptx_data: JSONL file with a ``text`` column for the pretraining stream.
+        ptx_length: Tokens of one pretraining example.
+        ptx_per_episode: Pretraining examples per sampled sequence (paper: 8).
+        ema_decay: Of the averaged policy weights, per optimizer step (paper: 0.992); 0 keeps none.
+        kl_limit: Stop with an error when the KL to the reference, in nats per sequence, exceeds it.
+        checkpoint_every: Iterations between checkpoints.
+        keep_checkpoints: How many of them to keep.
+        seed: Keys sampling noise, data order and initialisation.
+    """
+
+    policy: str
+    value: str | None = None
+    first_trainable: int = 0
+    value_first_trainable: int | None = None
+    lora_rank: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    episodes_per_iteration: int = 512
+    minibatches: int = 8
+    epochs: int = 1
+    micro_batch_size: int = 16
+    temperature: float = 1.0
+    learning_rate: float = 1e-5
+    value_learning_rate: float = 9e-6
+    warmup_iterations: int = 10
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.95
+    weight_decay: float = 0.0
+    clip: float = 0.2
+    value_clip: float | None = 0.2
+    gamma: float = 1.0
+    lam: float = 0.95
+    whiten_advantages: bool = True
+    whiten_rewards: bool = False
+    reward_clip: float | None = None
+    max_grad_norm: float = 1.0
+    ptx_coef: float = 0.0
+    ptx_data: str | None = None
+    ptx_length: int = 64
+    ptx_per_episode: float = 1.0
+    ema_decay: float = 0.992
+    kl_limit: float | None = None
+    checkpoint_every: int = 10
+    keep_checkpoints: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work.
+
+        Raises:
+            ValueError: Names the setting, its value and the fix.
+        """
+        for name in ("episodes_per_iteration", "minibatches", "epochs", "micro_batch_size", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("temperature", "learning_rate", "value_learning_rate", "max_grad_norm", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        for name in ("gamma", "lam", "ema_decay"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
+        if self.episodes_per_iteration % self.minibatches:
+            raise ValueError(
+                f"episodes_per_iteration is {self.episodes_per_iteration}, which {self.minibatches} minibatches "
+                "do not divide; choose a multiple"
+            )
+        if self.ptx_coef < 0:
+            raise ValueError(f"ptx_coef is {self.ptx_coef}; it must be 0 or more")
+        if self.ptx_coef > 0 and not self.ptx_data:
+            raise ValueError(f"ptx_coef is {self.ptx_coef} but ptx_data names no text; give a JSONL file")

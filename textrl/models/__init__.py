@@ -1,0 +1,1 @@
+"""Language models: finding and loading them, numeric precision, and frozen layers that networks share."""

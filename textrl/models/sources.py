@@ -1,0 +1,190 @@
+"""From a model's name to a folder that transformers can load: registered, local, GGUF or hub."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as hf_logging
+
+from textrl.data.cache import cache_dir, staged
+from textrl.errors import UserError, did_you_mean
+from textrl.files import sync
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def resolve(name: str, registry: Any = None) -> str:
+    """Return a local folder, or `name` itself where it is a hub id.
+
+    Args:
+        name: A registered model, a local folder, a GGUF file, or a hub id ``owner/name``. A name without
+            an owner never goes to the hub, where a misspelt one could belong to anybody.
+        registry: Where registered names are looked up; the installed plugins by default.
+
+    Raises:
+        UserError: When there is no such model.
+    """
+    from textrl.registry import get_registry
+
+    registered = (registry if registry is not None else get_registry()).specs("model")
+    if name in registered:
+        return str(registered[name].load()())
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UserError(f"The folder {path} holds no model: config.json is missing.{_hint(name, ())}")
+        return str(path)
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise UserError(f"{path} is a file; name the model's folder or a .gguf file.")
+        return str(convert_gguf(path))
+    if _HUB_ID.fullmatch(name) and path.suffix != ".gguf" and not Path(path.parts[0]).is_dir():
+        return name
+    raise UserError(f"There is no model '{name}'.{_hint(name, registered)}")
+
+
+def _hint(name: str, registered: Any) -> str:
+    """Suggest a registered model or a model folder near the place that `name` points to."""
+    near: list[str] = []
+    folder = Path(name).expanduser()
+    folder = folder if folder.is_dir() else folder.parent
+    with contextlib.suppress(OSError):
+        near = [
+            str(p) for p in sorted(folder.iterdir()) if p.suffix == ".gguf" or (p / "config.json").is_file()
+        ]
+    known = [*registered, *near]
+    return did_you_mean(name, known) if known else ""
+
+
+def convert_gguf(gguf: Path, folder: Path | None = None, *, pad_token: str | None = None) -> Path:
+    """Dequantise a GGUF file to a folder of fp32 safetensors, once; return the folder.
+
+    Args:
+        gguf: The file.
+        folder: Where to; by default a folder of the cache keyed by path, size and time of change.
+        pad_token: An existing token for padding; by default `set_padding` chooses.
+
+    Raises:
+        UserError: When the file is not one that transformers can read, or the disk is full.
+    """
+    gguf = gguf.resolve()
+    if folder is None:
+        stat = gguf.stat()
+        key = hashlib.sha256(f"{gguf}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()[:12]
+        folder = cache_dir() / "models" / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', gguf.stem)}-{key}"
+
+    def fill(target: Path) -> None:
+        where: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(**where)
+            model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+        except Exception as error:  # gguf and transformers raise whatever a broken byte leads to
+            raise UserError(f"The GGUF file {gguf} cannot be read ({one_line(error)}).") from error
+        # transformers counts the dequantised model as quantised and would refuse to save it.
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.is_quantized = False
+        model.hf_quantizer = None
+        model.quantization_method = None
+        set_padding(model, tokenizer, pad_token)
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+
+    return build_once(folder, fill)
+
+
+def build_once(folder: Path, fill: Callable[[Path], None]) -> Path:
+    """Make the model `folder` by `fill(temporary folder)` and a rename, unless it is there already.
+
+    Raises:
+        UserError: When the disk is full or not writable.
+    """
+    if folder.is_dir():
+        return folder
+    try:
+        with staged(folder) as target:
+            with quiet_transformers():
+                fill(target)
+            target.chmod(0o755)  # a temporary folder and safetensors' files are private to their maker
+            for file in target.iterdir():
+                file.chmod(0o644)
+                sync(file)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"The model folder {folder} could not be written ({one_line(error)}).") from error
+    return folder
+
+
+def set_padding(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pad_token: str | None = None
+) -> None:
+    """Pad on the left with a token that is not EOS where the vocabulary has one, and record it.
+
+    Where padding and EOS are one token, an EOS that the policy chose looks like padding.
+
+    Raises:
+        UserError: When the tokenizer has no token that could serve.
+    """
+    if pad_token is None and tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        pad_token = _spare_token(model, tokenizer)
+    if pad_token is not None:
+        tokenizer.pad_token = pad_token
+    tokenizer.padding_side = "left"
+    tokenizer.init_kwargs["padding_side"] = "left"  # save_pretrained writes these alone
+    model.config.pad_token_id = tokenizer.pad_token_id
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
+
+
+def _spare_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
+    ends: set[int | None] = {tokenizer.eos_token_id}
+    for config in (model.config, getattr(model, "generation_config", None)):
+        eos = getattr(config, "eos_token_id", None)
+        ends |= set(eos) if isinstance(eos, list) else {eos}
+    used = ends | {tokenizer.bos_token_id, tokenizer.unk_token_id}
+    special = {i: str(t) for i, t in tokenizer.added_tokens_decoder.items() if t.special and i not in used}
+
+    def rank(token: int) -> tuple[bool, bool, int]:
+        text = special[token].lower()
+        return "pad" not in text, "reserved" not in text and "unused" not in text, token
+
+    rest = [i for i in (tokenizer.unk_token_id, tokenizer.bos_token_id) if i not in ends]
+    found = [*sorted(special, key=rank), *rest, tokenizer.eos_token_id]
+    if found[0] is None:
+        raise UserError(
+            f"The tokenizer of '{tokenizer.name_or_path}' has neither an EOS nor a padding token."
+        )
+    return str(tokenizer.convert_ids_to_tokens(found[0]))
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' progress bars and notices off the terminal; errors still raise."""
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        # The GGUF reader and save_pretrained draw bars that do not ask whether they are wanted.
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
+def one_line(error: BaseException) -> str:
+    """Return the first line of an error's message, without its final stop."""
+    text = str(error).strip()
+    first = text.splitlines()[0].strip() if text else type(error).__name__
+    return first.rstrip(".:")

@@ -1,0 +1,163 @@
+"""The three steps of InstructGPT, each from files of the run folder to files of the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from textrl import checkpoint
+from textrl.config import ConfigNode
+from textrl.data.prompts import read_prompts
+from textrl.learners.ppo_ptx import PPOPTX, PPOPTXSettings
+from textrl.mdp.task import TokenTask
+from textrl.models.loading import build_once, load_causal_lm, scorer_from_causal_lm
+from textrl.pipelines.rlhf.material import Material
+from textrl.pipelines.rlhf.settings import RLHFSettings
+from textrl.registry import Registry
+from textrl.reward_model import train_reward_model
+from textrl.rewards import RewardSum, build_rewards
+from textrl.runs import Run
+from textrl.sft import train_sft
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every stage gets."""
+
+    run: Run
+    settings: RLHFSettings
+    node: ConfigNode
+    registry: Registry
+    material: Material
+    resume: bool
+
+    @property
+    def models(self) -> Path:
+        """Folder of finished models."""
+        return self.run.path / "models"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints, one folder per stage below it."""
+        return self.run.path / "checkpoints"
+
+
+def sft(context: Context) -> dict[str, Any]:
+    """Step 1: fine-tune the model on the demonstrations; writes ``models/sft``."""
+    settings = context.settings
+    torch.manual_seed(settings.sft.seed)
+    model, tokenizer = load_causal_lm(settings.model, registry=context.registry)
+    held_out = len(context.material.demonstrations) // 20
+    result = train_sft(
+        model,
+        tokenizer,
+        context.material.demonstrations[held_out:],
+        settings.sft,
+        log=_log(context, "sft"),
+        checkpoint_dir=context.checkpoints / "sft",
+        resume=context.resume,
+        held_out=context.material.demonstrations[:held_out],
+    )
+
+    def save(folder: Path) -> None:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    build_once(context.models / "sft", save)
+    return {"steps": result.steps, "val_loss": result.val_loss}
+
+
+def reward_model(context: Context) -> dict[str, Any]:
+    """Step 2: train the reward model on rankings; writes ``models/reward_model``."""
+    settings = context.settings.reward_model
+    torch.manual_seed(settings.seed)
+    policy, tokenizer = load_causal_lm(str(context.models / "sft"))
+    model = scorer_from_causal_lm(policy, layers=settings.layers)
+    result = train_reward_model(
+        model,
+        tokenizer,
+        context.material.rankings,
+        context.material.demonstrations[:256],
+        settings,
+        log=_log(context, "reward_model"),
+        checkpoint_dir=context.checkpoints / "reward_model",
+        resume=context.resume,
+        held_out=context.material.rankings_test,
+    )
+
+    def save(folder: Path) -> None:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    build_once(context.models / "reward_model", save)
+    return {"pair_accuracy": result.val_accuracy, "pairs": result.val_pairs, "ties": result.val_ties}
+
+
+def ppo(context: Context) -> dict[str, Any]:
+    """Step 3: PPO-ptx against the reward model; writes ``models/policy``."""
+    learner = make_learner(context)
+    folder = context.checkpoints / "ppo"
+    newest = checkpoint.latest(folder) if context.resume and folder.exists() else None
+    if newest is not None:
+        learner.restore(newest)
+    context.run.rewind("ppo", learner.iteration)
+    learner.set_logger(context.run.logger("ppo"))
+    learner.learn(iterations=context.settings.iterations, progress_bar=True)
+    build_once(context.models / "policy", learner.export)
+    if learner.updater.ema:
+        build_once(context.models / "policy_ema", lambda path: learner.export(path, averaged=True))
+    return {"iterations": learner.iteration, "timesteps": learner.num_timesteps}
+
+
+def make_learner(context: Context) -> PPOPTX:
+    """Build the environment's task, the rewards and the learner on the models of the run."""
+    settings, run = context.settings, context.run
+    ppo_settings = ppo_settings_of(settings, run.path)
+    rewards = make_rewards(context)
+    _, tokenizer = load_causal_lm(ppo_settings.policy)
+    task = TokenTask(
+        read_prompts(list(context.material.prompts), tokenizer, max_prompt_tokens=256),
+        tokenizer,
+        len(tokenizer),
+        {tokenizer.eos_token_id},
+        tokenizer.pad_token_id,
+        settings.max_new_tokens,
+        rewards.side("env"),
+        seed=ppo_settings.seed,
+    )
+    env = context.registry.make("TextRL/Tokens-v0", task=task)
+    return PPOPTX(env, ppo_settings, rewards=rewards.side("learner"), checkpoint_dir=context.checkpoints / "ppo")
+
+
+def make_rewards(context: Context) -> RewardSum:
+    """Build the config's sources; the reward model of this run is the default ``model``."""
+    filled: dict[str, Mapping[str, Any]] = {}
+    for name, section in context.settings.sources.items():
+        section = dict(section or {})
+        if section.get("use", name) == "reward_model":
+            section.setdefault("model", str(context.models / "reward_model"))
+            section.setdefault("policy_tokenizer", str(context.models / "sft"))
+        filled[name] = section
+    return build_rewards(filled, context.settings.rewards, context.registry, context.node.where)
+
+
+def ppo_settings_of(settings: RLHFSettings, run_dir: Path) -> PPOPTXSettings:
+    """Fill in the paths that the pipeline knows."""
+    ppo = settings.ppo
+    return replace(
+        ppo,
+        policy=str(run_dir / "models" / "sft"),
+        value=str(run_dir / "models" / "reward_model"),
+        ptx_data=str(run_dir / "data" / "ptx.jsonl") if ppo.ptx_coef else None,
+    )
+
+
+def _log(context: Context, stage: str):  # type: ignore[no-untyped-def]
+    def log(step: int, figures: Mapping[str, float]) -> None:
+        context.run.append_metrics(stage, step, figures)
+
+    return log

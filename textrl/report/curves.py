@@ -1,0 +1,209 @@
+"""Which metric goes on which chart. Metrics that no chart claims are drawn too, on charts of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textrl.report.figures import Chart, Line, line_chart
+from textrl.report.reading import Stage
+from textrl.report.text import esc, label
+
+_TITLES = {
+    "sft": "Supervised fine-tuning",
+    "reward_model": "Reward model",
+    "ppo": "PPO",
+    "ppo_ptx": "PPO-ptx",
+    "evaluation": "Evaluation",
+}
+#: What the lines of a chart are called, where the key says it badly.
+_NAMES = {
+    "train/kl_ref": "k1",
+    "train/kl_ref_k2": "k2",
+    "train/kl_ref_k3": "k3",
+    "train/clip_fraction": "policy",
+    "train/value_clip_fraction": "value",
+    "train/grad_norm": "policy",
+    "train/value_grad_norm": "value",
+}
+#: Metrics beyond this many without a chart of their own are only named.
+_MAX_OTHERS = 24
+#: Stages beyond this many start folded.
+_OPEN_STAGES = 4
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A chart to draw when a stage has any of its keys; a key ending in ``*`` is a prefix."""
+
+    title: str
+    keys: tuple[str, ...]
+    unit: str = ""
+    note: str = ""
+    include: tuple[float, ...] = ()
+    log: bool = False
+
+
+RECIPES = (
+    Recipe(
+        "Reward by source",
+        ("reward/total", "reward/*"),
+        "mean per episode",
+        "Weighted parts; together they are the total the learner saw.",
+        (0.0,),
+    ),
+    Recipe("Episode reward", ("rollout/ep_rew_mean",), "", "The total that PPO maximises.", ()),
+    Recipe(
+        "KL to the reference",
+        ("train/kl_ref", "train/kl_ref_k2", "train/kl_ref_k3"),
+        "nats per sequence",
+        "Training pays for k1; k2 and k3 are for monitoring.",
+        (0.0,),
+    ),
+    Recipe(
+        "Entropy",
+        ("train/entropy",),
+        "nats per token",
+        "A fall towards 0 means that every text becomes the same.",
+        (0.0,),
+    ),
+    Recipe(
+        "Clip fraction",
+        ("train/clip_fraction", "train/value_clip_fraction"),
+        "",
+        "Share of tokens whose step PPO cut short.",
+        (0.0,),
+    ),
+    Recipe(
+        "Step size",
+        ("train/approx_kl",),
+        "nats per token",
+        "KL between the policy before and after one update.",
+        (0.0,),
+    ),
+    Recipe(
+        "Value explained variance",
+        ("train/explained_variance",),
+        "",
+        "1 is a perfect critic; below 0 it is worse than a constant.",
+        (0.0, 1.0),
+    ),
+    Recipe("Policy loss", ("train/policy_loss",), "", "Says little by itself: advantages are centred.", ()),
+    Recipe("Value loss", ("train/value_loss",), "", "", (0.0,), log=True),
+    Recipe(
+        "Pretraining loss (ptx)",
+        ("train/ptx_loss",),
+        "nats per token",
+        "A rise means that ordinary text is forgotten.",
+    ),
+    Recipe(
+        "Gradient norm",
+        ("train/grad_norm", "train/value_grad_norm"),
+        "before clipping",
+        "Spikes are updates to distrust.",
+        log=True,
+    ),
+    Recipe("Response length", ("rollout/ep_len_mean",), "tokens", "", (0.0,)),
+    Recipe(
+        "Ended by itself",
+        ("rollout/eos_rate",),
+        "share of episodes",
+        "The rest was cut by the length limit.",
+        (0.0, 1.0),
+    ),
+    Recipe(
+        "Rollout and training disagree",
+        ("train/logprob_gap",),
+        "nats",
+        "Largest log-prob difference; 0 is ideal.",
+    ),
+    Recipe("Speed", ("time/fps", "time/tokens_per_s"), "tokens/s", "", (0.0,)),
+    Recipe("Learning rate", ("train/learning_rate", "learning_rate", "lr"), "", ""),
+)
+
+
+def stage_title(name: str) -> str:
+    """Return a stage's name for reading."""
+    return _TITLES.get(name, label(name))
+
+
+def charts_of(stage: Stage) -> tuple[list[Chart], list[Chart]]:
+    """Return (main charts, further charts) that together show every metric of the stage."""
+    left = [key for key, series in stage.series.items() if series.values]
+    main: list[Chart] = []
+    losses = [key for key in left if _is_plain(key, "loss")]
+    accuracies = [key for key in left if _is_plain(key, "accuracy")]
+    own = [
+        Recipe("Loss", tuple(losses), "nats" if stage.name in ("sft", "reward_model") else ""),
+        Recipe(
+            "Accuracy",
+            tuple(accuracies),
+            "share of pairs" if stage.name == "reward_model" else "",
+            "",
+            (1.0,),
+        ),
+    ]
+    for recipe in (*own, *RECIPES):
+        keys = [key for wanted in recipe.keys for key in _matching(wanted, left)]
+        if keys:
+            main.append(_chart(stage, recipe, list(dict.fromkeys(keys))))
+            left = [key for key in left if key not in keys]
+    others = [_chart(stage, Recipe(label(key), (key,)), [key]) for key in left]
+    return main, others
+
+
+def curves(stages: tuple[Stage, ...]) -> str:
+    """Return the charts of all stages, one folding block each."""
+    blocks = []
+    for index, stage in enumerate(stages):
+        main, others = charts_of(stage)
+        if not main and not others:
+            continue
+        if not main:
+            main, others = others[:_MAX_OTHERS], others[_MAX_OTHERS:]
+        body = f'<div class="charts">{"".join(line_chart(chart) for chart in main)}</div>'
+        if others:
+            shown, named = others[:_MAX_OTHERS], others[_MAX_OTHERS:]
+            drawn = "".join(line_chart(chart) for chart in shown)
+            rest = (
+                f'<p class="note">Not drawn: {esc(", ".join(c.title for c in named))}.</p>' if named else ""
+            )
+            body += (
+                f"<details><summary>{len(others)} further metric{'s' if len(others) != 1 else ''}</summary>"
+                f'<div class="charts">{drawn}</div>{rest}</details>'
+            )
+        fold = " open" if index < _OPEN_STAGES else ""
+        title = esc(stage_title(stage.name))
+        blocks.append(f'<details class="stage"{fold}><summary><h3>{title}</h3></summary>{body}</details>')
+    return "".join(blocks)
+
+
+def _is_plain(key: str, word: str) -> bool:
+    """Whether a key is a trainer's own loss or accuracy, not one of PPO's named parts."""
+    last = key.rsplit("/", 1)[-1]
+    return last == word or last in (
+        f"train_{word}",
+        f"val_{word}",
+        f"validation_{word}",
+        f"eval_{word}",
+        f"pair_{word}",
+    )
+
+
+def _matching(wanted: str, keys: list[str]) -> list[str]:
+    if wanted.endswith("*"):
+        return [key for key in keys if key.startswith(wanted[:-1])]
+    return [wanted] if wanted in keys else []
+
+
+def _chart(stage: Stage, recipe: Recipe, keys: list[str]) -> Chart:
+    lines = tuple(Line(_short(key, keys), stage.series[key], style) for style, key in enumerate(keys))
+    return Chart(recipe.title, lines, recipe.unit, recipe.note, recipe.include, recipe.log)
+
+
+def _short(key: str, keys: list[str]) -> str:
+    """Return a line's name: the key without its prefix, unless two lines would then be called the same."""
+    if key in _NAMES:
+        return _NAMES[key]
+    tails = [other.split("/", 1)[-1] for other in keys]
+    own = key.split("/", 1)[-1]
+    return label(own if tails.count(own) == 1 else key)
