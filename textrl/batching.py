@@ -120,14 +120,18 @@ def plan(lengths: Sequence[int], budget: int, rows: Sequence[int] | None = None)
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     groups: list[list[int]] = []
-    filled = 0
+    filled = longest = 0
     for i in order:
-        filled += 1 if rows is None else rows[i]
-        if groups and filled * lengths[groups[-1][0]] <= budget:
+        more = 1 if rows is None else rows[i]
+        fits = bool(groups) and (filled + more) * longest <= budget
+        # On short texts padding would be nearly half of all tokens if every batch were filled up.
+        wasteful = filled * longest >= budget / 8 and lengths[i] < 0.8 * longest
+        if fits and not wasteful:
             groups[-1].append(i)
+            filled += more
         else:
             groups.append([i])
-            filled = 1 if rows is None else rows[i]
+            filled, longest = more, lengths[i]
     return groups
 
 
@@ -154,7 +158,9 @@ def pad(sequences: Sequence[Sequence[Row]], pad_id: int, device: torch.device | 
     """
     width = max(sum(len(row.ids) for row in rows) for rows in sequences)
     shape = (len(sequences), width)
-    ids = torch.full(shape, pad_id, dtype=torch.int64)
+    packed = any(len(rows) > 1 for rows in sequences)
+    # transformers warns about padding tokens without a mask, so packed sequences are filled with others.
+    ids = torch.full(shape, sequences[0][0].ids[0] if packed else pad_id, dtype=torch.int64)
     positions = torch.zeros(shape, dtype=torch.int64)
     mask, targets = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
     spans = []
@@ -168,7 +174,6 @@ def pad(sequences: Sequence[Sequence[Row]], pad_id: int, device: torch.device | 
             targets[b, start + row.first : stop] = True
             spans.append((b, start, stop, row))
             start = stop
-    packed = any(len(rows) > 1 for rows in sequences)
     ids, mask, positions, targets = (x.to(device) for x in (ids, mask, positions, targets))
     return Padded(ids, mask, positions, targets, packed, tuple(spans))
 

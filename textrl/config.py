@@ -197,6 +197,8 @@ class _Reader:
             self.places.setdefault(key, f"{self.name}, line {_line(node)}")
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
+        if node.tag not in (f"{_TAG}seq", f"{_TAG}map"):
+            raise UserError(f"{self.name}, line {_line(node)}: the tag '{node.tag}' is not read; remove it.")
         self.open.add(id(node))
         try:
             if isinstance(node, yaml.SequenceNode):

@@ -14,7 +14,6 @@ import importlib.util
 import re
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from importlib import metadata
@@ -206,6 +205,8 @@ def read_plugin(source: Source, manager: pluggy.PluginManager) -> Plugin:
     except BaseException as raised:
         # BaseException: a plugin that calls sys.exit() while it is imported is as broken as any other.
         error = f"{type(raised).__name__}: {' '.join(str(raised).split())}"
+        import traceback  # here: only a broken plugin pays for it
+
         trace = traceback.format_exc()
     if error and manager.has_plugin(source.name):
         manager.unregister(name=source.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -16,6 +15,8 @@ class PluginError(UserError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` or a list of what exists, ready to append to a sentence."""
+    import difflib  # here: it costs milliseconds that only a mistake should pay
+
     choices = sorted(set(known))
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     if close:

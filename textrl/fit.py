@@ -64,24 +64,17 @@ def fit(
         while result.steps < total and not result.stopped_early:
             metrics, stop = _step(job, state, total, stopper)
             result.steps += 1
-            last = result.steps == total
-            if last or (settings.eval_every and result.steps % settings.eval_every == 0):
+            if state.due(settings.eval_every, total):
                 judged = job.evaluate()
                 metrics |= judged
                 if patience:
                     state.judge(judged, patience)
-            result.metrics |= metrics
             metrics["train/progress"] = result.steps / total
-            due = settings.checkpoint_every and result.steps % settings.checkpoint_every == 0
-            try:
-                if accelerator.is_main_process:
-                    log(result.steps, metrics)
-            except KeyboardInterrupt:
+            result.metrics |= metrics
+            state.report(log, metrics)
+            if stop or result.stopped_early or state.due(settings.checkpoint_every, total):
                 state.save()
-                raise
-            if due or last or stop or result.stopped_early:
-                state.save()
-            if stop:
+            if stop or (stopper.requested and result.steps == total):
                 raise KeyboardInterrupt
     if patience and state.best:
         state.load_weights(state.best)
@@ -138,6 +131,12 @@ class _State:
         self.params = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.params:
             raise UserError("The model has no trainable parameter; lower first_trainable.")
+        for name, param in self.params.items():
+            if param.dtype != torch.float32:
+                raise UserError(
+                    f"The weight '{name}' is {param.dtype}; load the model in float32 (precision chooses the "
+                    "type of the computation alone)."
+                )
         self.settings, self.folder, self.accelerator = settings, folder, accelerator
         identity = {**dataclasses.asdict(settings), "data_sha256": data_digest}
         self.identity = {k: list(v) if isinstance(v, tuple) else v for k, v in identity.items()}
@@ -146,6 +145,21 @@ class _State:
         self.best: dict[str, Tensor] = {}
         self.best_metrics: dict[str, float] = {}
         self.best_step, self.waited, self.saved = 0, 0, 0
+
+    def due(self, every: int, total: int) -> bool:
+        """Return whether something happens after this step: at the end, and every so many steps."""
+        steps = self.result.steps
+        return steps == total or (every > 0 and steps % every == 0)
+
+    def report(self, log: Log, metrics: Mapping[str, float]) -> None:
+        """Call the log on the main process; where it is interrupted, the finished step is saved."""
+        if not self.accelerator.is_main_process:
+            return
+        try:
+            log(self.result.steps, metrics)
+        except KeyboardInterrupt:
+            self.save()
+            raise
 
     def save(self) -> None:
         """Write a checkpoint of the state between two steps, on the main process."""

@@ -159,7 +159,7 @@ def get_registry(
             any broken plugin.
     """
     return _build(
-        tuple(dict.fromkeys([*plugins, *_listed(ENV_PLUGINS)])),
+        tuple(dict.fromkeys(_absolute(plugin) for plugin in [*plugins, *_listed(ENV_PLUGINS)])),
         tuple(dict.fromkeys([*disable, *_listed(ENV_DISABLE)])),
         strict or os.environ.get(ENV_STRICT, "").lower() in ("1", "true", "yes"),
     )
@@ -169,7 +169,8 @@ def get_registry(
 def switches(plugins: Sequence[str], disable: Sequence[str], strict: bool) -> Iterator[None]:
     """Put switches into the environment while a command runs, for `get_registry` here and in its children."""
     changed: Mapping[str, str] = {
-        ENV_PLUGINS: os.pathsep.join([*plugins, *_listed(ENV_PLUGINS)]),
+        # Absolute, because a child may be started in another folder.
+        ENV_PLUGINS: os.pathsep.join(_absolute(plugin) for plugin in [*plugins, *_listed(ENV_PLUGINS)]),
         ENV_DISABLE: os.pathsep.join([*disable, *_listed(ENV_DISABLE)]),
         ENV_STRICT: "1" if strict else os.environ.get(ENV_STRICT, ""),
     }
@@ -184,8 +185,18 @@ def switches(plugins: Sequence[str], disable: Sequence[str], strict: bool) -> It
                 os.environ[name] = value
 
 
+def _absolute(plugin: str) -> str:
+    """Return one name for a file however it was given; a module's name stays as it is."""
+    return os.path.realpath(plugin) if os.path.isfile(plugin) else plugin
+
+
 def _listed(variable: str) -> list[str]:
     return [part for part in os.environ.get(variable, "").split(os.pathsep) if part]
+
+
+def refresh() -> None:
+    """Forget what was found: the next `get_registry` looks again, for example after an installation."""
+    _build.cache_clear()
 
 
 @functools.lru_cache(maxsize=32)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,17 +22,17 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from textrl.batching import Padded, ResidualDropout, Row, context_length, encode, hidden_states, pad, plan
+from textrl.batching import Padded, ResidualDropout, Row, hidden_states, pad, plan
 from textrl.data.rankings import RankingGroup
-from textrl.distributed import make_accelerator, share, sum_metrics
+from textrl.distributed import share, sum_metrics
 from textrl.errors import UserError
 from textrl.fit import fit
 from textrl.mdp.ranking import PairDivisor, kwise_loss, pair_counts
-from textrl.models.loading import blocks, freeze_below
+from textrl.models.loading import blocks
 from textrl.models.precision import resolve_precision
 from textrl.models.stack import frozen_depth, run_blocks, score_positions
 from textrl.sft import SFTExample, rows_of
-from textrl.training import Log, TrainSettings, require, shuffled
+from textrl.training import FitResult, Log, TrainSettings, prepare, require, shuffled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,15 +138,8 @@ def train_reward_model(
         UserError: On data or settings that cannot work.
         KeyboardInterrupt: On Ctrl-C, after a checkpoint.
     """
-    if getattr(model, "score", None) is None or model.config.num_labels != 1:
-        raise UserError(
-            f"A {type(model).__name__} with {model.config.num_labels} labels cannot be trained as a reward "
-            "model; use a decoder with a score head of one label."
-        )
-    accelerator = accelerator or make_accelerator()
-    model.to(accelerator.device).eval()
-    if settings.first_trainable is not None:
-        freeze_below(model, settings.first_trainable)
+    _check_model(model)
+    accelerator = prepare(model, settings, accelerator)
     train = [g for g in _tokenise(model, tokenizer, groups, settings, "Group") if g.decided]
     val = _tokenise(model, tokenizer, held_out, settings, "Held-out group")
     if not train:
@@ -162,10 +154,7 @@ def train_reward_model(
             job,
             model,
             settings,
-            min(
-                math.ceil(len(train) * settings.epochs / settings.batch_size),
-                settings.max_steps or sys.maxsize,
-            ),
+            job.steps,
             accelerator=accelerator,
             data_digest=hashlib.sha256(repr((train, val)).encode()).hexdigest(),
             log=log,
@@ -175,8 +164,19 @@ def train_reward_model(
         )
     finally:
         dropout.remove()
-    offset = job.mean_score(demos)
-    model.config.textrl_reward_offset = offset
+    model.config.textrl_reward_offset = job.mean_score(demos)
+    return _result(done, model.config.textrl_reward_offset)
+
+
+def _check_model(model: PreTrainedModel) -> None:
+    if getattr(model, "score", None) is None or model.config.num_labels != 1:
+        raise UserError(
+            f"A {type(model).__name__} with {model.config.num_labels} labels cannot be trained as a reward "
+            "model; use a decoder with a score head of one label."
+        )
+
+
+def _result(done: FitResult, offset: float) -> RewardModelResult:
     return RewardModelResult(
         steps=done.steps,
         loss=done.metrics["train/loss"],
@@ -216,21 +216,11 @@ def _tokenise(
     settings: RewardModelSettings,
     what: str,
 ) -> list[Group]:
-    limit = context_length(model, settings.max_tokens)
     found = []
     for number, group in enumerate(groups, start=1):
-        rows = tuple(
-            encode(
-                tokenizer,
-                group.prompt,
-                completion,
-                max_tokens=limit,
-                append_eos=settings.append_eos,
-                what=f"{what} {number}",
-            )
-            for completion in group.completions
-        )
-        found.append(Group(rows, group.ranks))
+        examples = [SFTExample(group.prompt, completion) for completion in group.completions]
+        rows = rows_of(model, tokenizer, examples, settings, f"{what} {number}, completion")
+        found.append(Group(tuple(rows), group.ranks))
     return found
 
 
@@ -251,6 +241,8 @@ class _RankingJob:
         self.dropout, self.accelerator, self.device = dropout, accelerator, accelerator.device
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self.precision = resolve_precision(settings.precision, self.device)
+        wanted = math.ceil(len(groups) * settings.epochs / settings.batch_size)
+        self.steps = min(wanted, settings.max_steps or wanted)
         self.depth = frozen_depth(model) if settings.cache_frozen else 0
         self.cache: dict[tuple[int, ...], Tensor] = {}
         if self.depth:

@@ -22,7 +22,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from textrl.mdp.logprobs import logits_of
 from textrl.mdp.sampling import greedy, sample
-from textrl.models.loading import base, blocks
+from textrl.models.layers import base, blocks
 from textrl.models.stack import Trunk, frozen_depth, positions
 
 @dataclass(frozen=True)

@@ -49,7 +49,11 @@ class TensorBoardEvents(TensorBoardOutputFormat):  # type: ignore[misc] # SB3 is
         if self.writer is None:
             # TensorBoard forgets events of earlier files from this step on.
             self.writer = SummaryWriter(log_dir=str(self._folder), purge_step=self._purge_step)
-        super().write(key_values, key_excluded, step)
+        # SB3 would draw a histogram of a tensor that holds one number.
+        plain = {
+            k: v.item() if isinstance(v, torch.Tensor) and v.ndim == 0 else v for k, v in key_values.items()
+        }
+        super().write(plain, key_excluded, step)
 
 
 def _is_number(value: Any) -> bool:

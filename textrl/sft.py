@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,13 +32,12 @@ from textrl.batching import (
     pad,
     plan,
 )
-from textrl.distributed import make_accelerator, share, sum_metrics
+from textrl.distributed import share, sum_metrics
 from textrl.errors import UserError
 from textrl.fit import fit
 from textrl.mdp.logprobs import token_logprobs
-from textrl.models.loading import freeze_below
 from textrl.models.precision import resolve_precision
-from textrl.training import Log, TrainSettings, require, shuffled
+from textrl.training import Log, TrainSettings, prepare, require, shuffled
 
 
 @dataclass(frozen=True)
@@ -125,10 +123,7 @@ def train_sft(
         UserError: On data or settings that cannot work.
         KeyboardInterrupt: On Ctrl-C, after a checkpoint.
     """
-    accelerator = accelerator or make_accelerator()
-    model.to(accelerator.device).eval()
-    if settings.first_trainable is not None:
-        freeze_below(model, settings.first_trainable)
+    accelerator = prepare(model, settings, accelerator)
     rows = rows_of(model, tokenizer, examples, settings, "Example")
     val = rows_of(model, tokenizer, held_out, settings, "Held-out example")
     text = _pretrain_rows(model, tokenizer, pretrain, settings)
@@ -155,13 +150,8 @@ def train_sft(
         )
     finally:
         dropout.remove()
-    return SFTResult(
-        steps=done.steps,
-        loss=done.metrics["train/loss"],
-        val_loss=done.metrics.get("eval/loss", math.nan),
-        seconds=done.seconds,
-        resumed_from=done.resumed_from,
-    )
+    val_loss = done.metrics.get("eval/loss", math.nan)
+    return SFTResult(done.steps, done.metrics["train/loss"], val_loss, done.seconds, done.resumed_from)
 
 
 def rows_of(
@@ -226,7 +216,7 @@ def _check_head(model: PreTrainedModel) -> None:
         model(input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False).logits[0, :-1].float()
     )
     nll = -expected.log_softmax(-1).gather(-1, ids[0, 1:, None]).sum()
-    if not torch.allclose(nll_sum(model, batch), nll, rtol=1e-3, atol=1e-3):
+    if not torch.allclose(nll_sum(model, batch), nll, rtol=1e-3, atol=1e-3, equal_nan=True):
         raise UserError(
             f"A {type(model).__name__} scales or caps its logits, which textrl does not support; use "
             "another model."
@@ -238,10 +228,9 @@ class _Batches:
 
     def __init__(self, rows: Sequence[Row], text: Sequence[Row], settings: SFTSettings) -> None:
         self.rows, self.text, self.settings = rows, text, settings
-        wanted = len(rows) * settings.epochs
-        share = settings.batch_size * (1 - settings.pretrain_fraction)
-        self.total = wanted
-        self.steps = min(math.ceil(wanted / share), settings.max_steps or sys.maxsize)
+        self.total = len(rows) * settings.epochs
+        wanted = math.ceil(self.total / (settings.batch_size * (1 - settings.pretrain_fraction)))
+        self.steps = min(wanted, settings.max_steps or wanted)
 
     def at(self, step: int) -> list[Row]:
         """Return the rows of one step; the last of an epoch count may be a smaller batch."""
@@ -269,11 +258,14 @@ class _SFTJob:
         self.held_out, self.dropout, self.accelerator = held_out, dropout, accelerator
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self.precision = resolve_precision(settings.precision, accelerator.device)
-        self.limit = context_length(model, settings.max_tokens)
 
     def micro_batches(self, rows: Sequence[Row]) -> list[Padded]:
         """Return this process's share of the rows as micro-batches."""
-        sequences = pack(rows, self.limit) if self.settings.packing else [[row] for row in rows]
+        if self.settings.packing:
+            # No longer than the longest row: attention costs the square of a sequence's length.
+            sequences = pack(rows, max(len(row.ids) for row in rows))
+        else:
+            sequences = [[row] for row in rows]
         sequences.sort(key=lambda rows: (-sum(len(row.ids) for row in rows), rows))
         mine = sequences[share(self.accelerator, len(sequences))]
         groups = plan([sum(len(row.ids) for row in rows) for rows in mine], self.settings.micro_batch_tokens)

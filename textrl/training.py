@@ -18,9 +18,13 @@ from types import FrameType
 from typing import Any, Protocol
 
 import torch
+from accelerate import Accelerator
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 from torch import nn
+from transformers import PreTrainedModel
 
+from textrl.distributed import make_accelerator
+from textrl.models.loading import freeze_below
 from textrl.models.precision import PrecisionName
 
 #: Called on the main process after each step: number of steps done so far, and figures by name.
@@ -118,6 +122,18 @@ def shuffled(index: int, count: int, seed: int) -> int:
 def _order(count: int, seed: int, epoch: int) -> tuple[int, ...]:
     generator = torch.Generator().manual_seed(hash((seed, epoch)) & (2**63 - 1))
     return tuple(torch.randperm(count, generator=generator).tolist())
+
+
+def prepare(model: PreTrainedModel, settings: TrainSettings, accelerator: Accelerator | None) -> Accelerator:
+    """Put the model where it will be trained, freeze what stays, and return the processes at work.
+
+    Evaluation mode throughout: the only dropout is the residual one, by `textrl.batching`.
+    """
+    accelerator = accelerator or make_accelerator()
+    model.to(accelerator.device).eval()
+    if settings.first_trainable is not None:
+        freeze_below(model, settings.first_trainable)
+    return accelerator
 
 
 def make_optimizer(params: Iterable[nn.Parameter], settings: TrainSettings) -> torch.optim.AdamW:

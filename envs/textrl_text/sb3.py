@@ -1,6 +1,10 @@
-"""`TokenVecEnv`: the token environment for Stable-Baselines3 and sb3-contrib.
+"""The token environment for Stable-Baselines3 and sb3-contrib.
 
-    model = MaskablePPO("MultiInputPolicy", TokenVecEnv(task, num_envs=8))
+    model = MaskablePPO(
+        "MultiInputPolicy",
+        TokenVecEnv(task, num_envs=8),
+        policy_kwargs={"features_extractor_class": OneHotTokens},
+    )
 
 MaskablePPO stores float32 masks of the vocabulary's width: keep vocabularies small there.
 """
@@ -12,6 +16,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from textrl.errors import UserError
@@ -20,11 +26,32 @@ from textrl_text.rows import EpisodeRows, Observation, token_spaces
 
 try:
     from stable_baselines3.common.monitor import Monitor
+    from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
     from stable_baselines3.common.vec_env import VecEnv
 except ImportError as error:
     raise UserError(
         "TokenVecEnv needs Stable-Baselines3; run pip install 'textrl-mdp[sb3]' in the environment."
     ) from error
+
+
+class OneHotTokens(BaseFeaturesExtractor):  # type: ignore[misc]
+    """One-hot tokens, zero where none stands: (B, L * V) features.
+
+    SB3 feeds ids as numbers by default, though token 5 is not closer to 6 than to 50; a policy that must
+    read the prompt then tends to stop at one answer for all prompts.
+    """
+
+    def __init__(self, observation_space: spaces.Dict) -> None:
+        """Take the sizes from the space."""
+        ids = observation_space["input_ids"]
+        assert isinstance(ids, spaces.Box)
+        self.vocab_size = int(ids.high.max()) + 1
+        super().__init__(observation_space, features_dim=ids.shape[0] * self.vocab_size)
+
+    def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return (B, L * V) float32."""
+        hot = torch.nn.functional.one_hot(observations["input_ids"].long(), self.vocab_size).float()
+        return (hot * observations["attention_mask"].float().unsqueeze(-1)).flatten(1)
 
 
 class TokenVecEnv(VecEnv):  # type: ignore[misc]

@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 
 from textrl.mdp.task import ActionMask, TokenTask
 from textrl_text.rows import EpisodeRows, Observation, check_options, token_spaces
-from textrl_text.tasks import PromptSource, task_from
+from textrl_text.tasks import PromptSource, Rewards, task_from
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from textrl.rewards import RewardSum
 
 
 class TokenEnv(gymnasium.Env[Observation, np.int64]):
@@ -63,9 +61,10 @@ class TokenEnv(gymnasium.Env[Observation, np.int64]):
     ## Arguments
     `task`: a `textrl.mdp.task.TokenTask`; or else the arguments that describe one:
     `prompts` (file, dataset id or list; three short ones when left out), `tokenizer` (object, folder,
-    registered model or hub id; one token per byte when left out), `rewards` (a `RewardSum`; nothing is
-    paid when left out), `allowed` (prompt, response -> (V,) bool), `max_new_tokens` (16),
-    `max_prompt_tokens` (512), `column` ("prompt"), `split` ("train"), `seed` (0).
+    registered model or hub id; one token per byte when left out), `rewards` (a `RewardSum`, or the
+    name of each registered reward with its settings and `weight`; nothing is paid when left out),
+    `allowed` (prompt, response -> (V,) bool), `max_new_tokens` (16), `max_prompt_tokens` (512),
+    `column` ("prompt"), `split` ("train"), `seed` (0).
     `first_episode` and `episode_stride`: see Starting State. `render_mode`: `"ansi"` renders the text.
 
     ## Vectorized environment
@@ -87,7 +86,7 @@ class TokenEnv(gymnasium.Env[Observation, np.int64]):
         *,
         prompts: PromptSource | None = None,
         tokenizer: str | PreTrainedTokenizerBase | None = None,
-        rewards: RewardSum | None = None,
+        rewards: Rewards | None = None,
         allowed: ActionMask | None = None,
         max_new_tokens: int | None = None,
         max_prompt_tokens: int | None = None,

@@ -10,14 +10,17 @@ from textrl.data.prompts import read_prompts
 from textrl.data.tokenizers import byte_tokenizer, load_tokenizer
 from textrl.errors import UserError
 from textrl.mdp.task import ActionMask, TokenTask
+from textrl.registry import get_registry
+from textrl.rewards import RewardSum, build_rewards
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from textrl.rewards import RewardSum
-
 #: What `prompts` may be: a file, a dataset, or strings, records and message lists.
 PromptSource = str | Path | Sequence[str | Mapping[str, Any] | Sequence[Mapping[str, Any]]]
+
+#: What `rewards` may be: a sum, or source name -> settings with ``weight`` (1.0) and ``use`` (the name).
+Rewards = RewardSum | Mapping[str, Mapping[str, Any]]
 
 #: Started from when no prompts are given, so that ``gymnasium.make`` works without an argument.
 DEFAULT_PROMPTS = ("Once upon a time", "The answer is", "Dear reader,")
@@ -27,7 +30,7 @@ def make_task(
     *,
     prompts: PromptSource | None = None,
     tokenizer: str | PreTrainedTokenizerBase | None = None,
-    rewards: RewardSum | None = None,
+    rewards: Rewards | None = None,
     allowed: ActionMask | None = None,
     max_new_tokens: int = 16,
     max_prompt_tokens: int = 512,
@@ -53,10 +56,26 @@ def make_task(
         # Masks say which tokens are real, so any token can stand where none is.
         pad_id=pad if pad is not None else (eos or 0),
         max_new_tokens=max_new_tokens,
-        rewards=rewards,
+        rewards=rewards if rewards is None or isinstance(rewards, RewardSum) else _built(rewards),
         seed=seed,
         allowed=allowed,
     )
+
+
+def _built(sources: Mapping[str, Mapping[str, Any]]) -> RewardSum:
+    """Build registered rewards from plain data, as a config's sections do."""
+    for name, section in sources.items():
+        if not isinstance(section, Mapping):
+            raise UserError(
+                f"The rewards argument has {section!r} for '{name}'; "
+                "give a mapping of its settings and weight."
+            )
+    settings = {
+        name: {key: value for key, value in section.items() if key != "weight"}
+        for name, section in sources.items()
+    }
+    weights = {name: section.get("weight", 1.0) for name, section in sources.items()}
+    return build_rewards(settings, weights, get_registry(), lambda key: f"The rewards argument, {key}")
 
 
 def task_from(task: TokenTask | None, arguments: Mapping[str, Any]) -> TokenTask:

@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from textrl.errors import UserError
 from textrl.mdp.task import ActionMask, TokenTask
 from textrl_text.rows import EpisodeRows, Observation, check_options, token_spaces
-from textrl_text.tasks import PromptSource, task_from
+from textrl_text.tasks import PromptSource, Rewards, task_from
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from textrl.rewards import RewardSum
 
 
 class TokenVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
@@ -51,7 +49,7 @@ class TokenVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         num_envs: int = 1,
         prompts: PromptSource | None = None,
         tokenizer: str | PreTrainedTokenizerBase | None = None,
-        rewards: RewardSum | None = None,
+        rewards: Rewards | None = None,
         allowed: ActionMask | None = None,
         max_new_tokens: int | None = None,
         max_prompt_tokens: int | None = None,

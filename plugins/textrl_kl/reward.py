@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from textrl.errors import UserError
 from textrl.mdp.kl import adapt, k1, k2, k3
 from textrl.protocols import Batch
 from textrl_kl.settings import KLSettings
@@ -38,9 +39,14 @@ class KLReward:
         Args:
             weight: Beta in force.
             stats: ``kl_per_sequence`` (nats, mean of the iteration) and ``episodes`` (of the iteration).
+
+        Raises:
+            UserError: When beta is not above 0, so that it could never change its size.
         """
         if self.settings.coefficient == "fixed":
             return weight
+        if weight <= 0:
+            raise UserError(f"the weight is {weight}, which the controller multiplies; start above 0.")
         return adapt(
             weight,
             stats["kl_per_sequence"],

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from textrl.errors import UserError
+from textrl.models.sources import one_line, quiet_transformers, resolve
 from textrl.protocols import Batch
 from textrl_reward_model.settings import RewardModelRewardSettings
 
@@ -96,18 +98,23 @@ def longest_input(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wa
 
 
 def same_ids(policy: str, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Return whether the tokenizer in `policy` and the reward model's give every text the same ids.
+    """Return whether the policy's tokenizer and the reward model's give every text the same ids.
 
     The reward model's may know more special tokens (such as one for padding).
+
+    Args:
+        policy: A registered model, a folder or a hub id.
+        tokenizer: The reward model's.
 
     Raises:
         UserError: When there is no tokenizer in `policy`.
     """
+    folder = policy if Path(policy).is_dir() else resolve(policy)
     try:
-        theirs = AutoTokenizer.from_pretrained(policy, trust_remote_code=False)
+        with quiet_transformers():
+            theirs = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        line = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"the policy's tokenizer '{policy}' cannot be loaded: {line}.") from error
+        raise UserError(f"The policy's tokenizer '{policy}' cannot be loaded ({one_line(error)}).") from error
     first, second = _content(theirs), _content(tokenizer)
     if first is None or second is None:
         return False

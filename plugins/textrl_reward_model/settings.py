@@ -17,7 +17,7 @@ class RewardModelRewardSettings:
         ids: "shared" scores the policy's own token ids, never tokenised again; "retokenise" decodes
             them and uses the reward model's tokenizer; "auto" is "shared" where the two tokenizers are
             the same, the model is a decoder and the template is the plain one.
-        policy_tokenizer: Folder or hub id of the policy's tokenizer, which "auto" compares; pipelines
+        policy_tokenizer: Name, folder or hub id of the policy's tokenizer, which "auto" compares; pipelines
             fill it in.
         template: What the model reads when text is tokenised again; "{prompt}" and "{response}" stand
             for the two texts.

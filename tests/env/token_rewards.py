@@ -40,6 +40,13 @@ class Ascending:
         return ((whole[:, 1:] == whole[:, :-1] + 1) & batch.response_mask).float()
 
 
+class Echo:
+    """Per token, causal: 1 where the token is the prompt's last."""
+
+    def __call__(self, batch: Batch) -> Tensor:
+        return ((batch.response_ids == batch.prompt_ids[:, -1:]) & batch.response_mask).float()
+
+
 class ToGo:
     """Per token, not causal: how many tokens follow."""
 
@@ -78,6 +85,10 @@ def count(token: int = 3, weight: float = 1.0) -> Source:
 
 def ascending(weight: float = 1.0) -> Source:
     return source("ascending", Ascending(), weight, granularity="token", causal=True)
+
+
+def echo(weight: float = 1.0) -> Source:
+    return source("echo", Echo(), weight, granularity="token", causal=True)
 
 
 def to_go(weight: float = 1.0, causal: bool = False) -> Source:

@@ -202,7 +202,7 @@ KILLED = """
 
 
 def test_a_kill_in_the_middle_of_a_save_costs_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path), "40"]
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path), "25"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("survived")

@@ -120,7 +120,11 @@ class Browser:
     def open(self, path: Path, *, width: int, height: int = 800, dark: bool = False) -> None:
         """Load a file at a true viewport width, which the window of a desktop chromium cannot go below."""
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
         )
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=scheme)

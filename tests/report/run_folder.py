@@ -63,7 +63,7 @@ def sft_rows(rng: random.Random, steps: int = 120) -> list[dict[str, Any]]:
             "time/fps": rng.gauss(1900, 60),
         }
         if step % 20 == 0:
-            row["val/loss"] = 3.05 + 0.6 * math.exp(-step / 30)
+            row["eval/loss"] = 3.05 + 0.6 * math.exp(-step / 30)
         rows.append(row)
     return rows
 
@@ -75,6 +75,7 @@ def reward_model_rows(rng: random.Random, steps: int = 60) -> list[dict[str, Any
             "step": step,
             "time_s": 95 + step,
             "train/loss": 0.42 + 0.28 * math.exp(-step / 15) + rng.gauss(0, 0.02),
+            **({"eval/accuracy": 0.8 - 0.2 * math.exp(-step / 15)} if step % 10 == 0 else {}),
             "train/accuracy": 0.83 - 0.32 * math.exp(-step / 15) + rng.gauss(0, 0.02),
             "train/grad_norm": 3 * math.exp(rng.gauss(0, 0.3)),
         }
@@ -87,7 +88,11 @@ def ppo_rows(rng: random.Random, steps: int = 60, stage: str = "ppo") -> list[di
     for step in range(1, steps + 1):
         rise = 1 - math.exp(-2.4 * step / steps)
         kl = 9.6 * (step / steps) ** 1.4
-        parts = {"rm": -0.1 + 2.1 * rise + rng.gauss(0, 0.12), "kl": -0.04 * kl, "length": 0.05 * rng.random()}
+        parts = {
+            "rm": -0.1 + 2.1 * rise + rng.gauss(0, 0.12),
+            "kl": -0.04 * kl,
+            "length": 0.05 * rng.random(),
+        }
         total = sum(parts.values())
         rows.append(
             {
@@ -156,10 +161,10 @@ def summary() -> dict[str, Any]:
             "judge": "MiniLM",
             "judge_gain": {"value": 1.62, "lo": 1.48, "hi": 1.75},
             "win_rate": {"value": 0.842, "lo": 0.794, "hi": 0.883},
-            "kl_per_sequence": 9.64,
+            "kl_per_sequence": {"value": 9.64, "lo": 9.12, "hi": 10.2},
             "perplexity_before": 21.42,
             "perplexity_after": 22.08,
-            "perplexity_change_percent": 3.08,
+            "perplexity_change_percent": {"value": 3.08, "lo": 2.61, "hi": 3.52},
             "perplexity_corpus": "NYT editorials",
         },
         "targets": {
@@ -190,20 +195,34 @@ def summary() -> dict[str, Any]:
                 "win_rate": {"value": 0.771, "lo": 0.717, "hi": 0.821},
             },
         ],
-        "reward_model": {"before": 0.02, "after": 2.31, "pair_accuracy": 0.805},
+        "reward_model": {
+            "before": 0.02,
+            "after": 2.31,
+            "gain": {"value": 2.29, "lo": 2.11, "hi": 2.46},
+            "win_rate": {"value": 0.912, "lo": 0.871, "hi": 0.946},
+            "pair_accuracy": 0.805,
+        },
         "text": {
+            "distinct_1": {"before": 0.402, "after": 0.351},
             "distinct_2": {"before": 0.861, "after": 0.774},
             "repetition": {"before": 0.031, "after": 0.044},
             "length_tokens": {"before": 23.8, "after": 24.6},
+        },
+        "phrases": {
+            "before": [{"phrase": "of the film", "share": 0.062}, {"phrase": "one of the", "share": 0.051}],
+            "after": [
+                {"phrase": "one of the", "share": 0.113},
+                {"phrase": "a beautifully acted", "share": 0.084},
+            ],
         },
         "stages": [
             {"name": "sft", "seconds": 74.2},
             {"name": "reward_model", "seconds": 61.0},
             {"name": "ppo", "seconds": 252.3},
-            {"name": "evaluation", "seconds": 58.9},
+            {"name": "evaluate", "seconds": 58.9},
         ],
         "downloads_s": 31.5,
-        "wall_s": 482.0,
+        "wall_s": 450.5,
         "peak_memory_gb": 2.9,
         "frontier": frontier(random.Random(1)),
     }
@@ -233,14 +252,21 @@ def write_run(folder: Path, *, rows: list[dict[str, Any]] | None = None, **chang
     files: dict[str, Any] = {
         "summary": summary(),
         "samples": samples(),
-        "stages": {"sft": {}, "reward_model": {}, "ppo": {}, "evaluation": {}},
+        "stages": {"gather": {}, "sft": {}, "reward_model": {}, "ppo": {}, "evaluate": {}},
         "environment": {
             "date": "2026-11-21T10:46:12",
-            "python": "3.11.7",
-            "textrl": "0.1.0",
-            "torch": "2.13.0",
-            "transformers": "5.23.0",
-            "cpu": "2 cores, x86-64, AVX2",
+            "versions": {
+                "python": "3.11.7",
+                "textrl-mdp": "0.1.0",
+                "torch": "2.13.0",
+                "transformers": "5.23.0",
+            },
+            "cpu": "Some CPU at 2.5 GHz",
+            "cores": 2,
+            "gpus": [],
+            "sessions": [
+                {"started": "2026-11-21T10:46:12", "command": ["textrl", "run", "a b.yaml"], "resume": False}
+            ],
             "threads": 2,
             "precision": "fp32",
         },

@@ -19,30 +19,11 @@ from transformers import (
 from textrl.data.rankings import RankingGroup
 from textrl.sft import SFTExample
 
-WORDS = [
-    "the",
-    "a",
-    "film",
-    "is",
-    "was",
-    "good",
-    "bad",
-    "dull",
-    "bright",
-    "very",
-    "not",
-    "and",
-    "but",
-    "so",
-    "it",
-    "I",
-    "liked",
-    "hated",
-    "it's",
-    "plot",
-]
+TEXT = "the a film is was good bad dull bright very not and but so it I liked hated plot"
+WORDS = tuple(TEXT.split())
 
 
+VALUES = {"good": 1, "bright": 1, "liked": 1, "bad": -1, "dull": -1, "hated": -1}
 GPT2_IDS = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1}
 
 
@@ -65,12 +46,12 @@ def demonstrations(count: int, seed: int = 0) -> list[SFTExample]:
 
 
 def rankings(count: int, k: int = 4, seed: int = 0) -> list[RankingGroup]:
-    """Completions ranked by how often they say "good", which makes ties."""
+    """Completions ranked by their kind words less their unkind ones, which makes ties."""
     generator = random.Random(seed)
     groups = []
     for _ in range(count):
         texts = tuple(sentence(generator) for _ in range(generator.randint(2, k)))
-        ranks = tuple(-float(text.split().count("good")) for text in texts)
+        ranks = tuple(-float(sum(VALUES.get(word, 0) for word in text.split())) for text in texts)
         groups.append(RankingGroup(sentence(generator, 3), texts, ranks))
     return groups
 
@@ -127,7 +108,16 @@ def spread(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    return {name: param.detach().clone() for name, param in model.named_parameters()}
+    """The weights that matter. Softmax cancels the bias of the keys, and a difference of scores the bias
+    of a scorer's last norm: their gradients are rounding noise, which Adam turns into full steps."""
+    found = {name: param.detach().clone() for name, param in model.named_parameters()}
+    if hasattr(model, "score"):
+        found.pop("transformer.ln_f.bias", None)
+    for name, tensor in found.items():
+        if name.endswith("c_attn.bias"):
+            queries, keys, values = tensor.chunk(3)
+            found[name] = torch.cat([queries, torch.zeros_like(keys), values])
+    return found
 
 
 def assert_close(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor], rtol: float = 1e-6) -> None:

@@ -102,6 +102,10 @@ def _cyclopts(registry: Registry, rest: list[str], argv: list[str]) -> int:
     app = build_app(registry, rest, ["textrl", *argv])
     try:
         result = app(rest)
+        if rest[:1] == ["run"] and len(rest) > 1 and {"--help", "-h"} & set(rest) and rest[1][0] != "-":
+            from textrl.cli.run import keys_help
+
+            print(keys_help(rest[1]))
     except CycloptsError as error:
         unknown = registry.excuse() if type(error).__name__ == "UnknownCommandError" else ""
         raise UserError(f"{error}{unknown} See 'textrl --help'.") from error

@@ -48,6 +48,7 @@ def build_app(registry: Registry, rest: Sequence[str], command_line: Sequence[st
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
+        suppress_keyboard_interrupt=False,
     )
     run.add_to(app, Group.create_ordered("Run"), list(command_line))
     _add_listings(app, Group.create_ordered("Look around"), registry)

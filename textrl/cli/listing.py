@@ -5,7 +5,6 @@ Plain text in columns, nothing but the standard library: a listing answers in we
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import textwrap
@@ -14,9 +13,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from textrl.discovery import KINDS, Plugin
-from textrl.errors import UserError
 from textrl.registry import Registry
-from textrl.settings import FieldHelp, describe
 from textrl.specs import Spec
 
 #: Command -> (kind of record, what it lists).
@@ -52,6 +49,8 @@ def show(listing: str, name: str | None, as_json: bool, *, registry: Registry) -
         rows = [spec_record(kind, spec, registry) for spec in registry.specs(kind).values()]
         detail = None if name is None else _spec_detail(kind, registry.find(kind, name), registry)
     if as_json:
+        import json  # here and below: a listing imports only what it needs
+
         print(json.dumps(rows if detail is None else detail, indent=2, ensure_ascii=False))
     elif detail is not None:
         _print_detail(kind, detail)
@@ -93,7 +92,10 @@ def _plugin_detail(plugin: Plugin) -> dict[str, Any]:
 
 def _spec_detail(kind: str, spec: Spec, registry: Registry) -> dict[str, Any]:
     """Add the settings, whose class is imported here; what is wrong with it becomes the error."""
-    described: list[FieldHelp] = []
+    from textrl.errors import UserError
+    from textrl.settings import describe
+
+    described = []
     error = ""
     try:
         settings = spec.load_settings()
@@ -162,6 +164,8 @@ def _print_detail(kind: str, detail: dict[str, Any]) -> None:
 
 def _plain(value: Any) -> str:
     """Return a value as a config would hold it."""
+    import json
+
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)
 
 

@@ -27,7 +27,12 @@ _FILES = {
 
 def add_to(app: App, group: Group) -> None:
     """Add ``new`` and its sub-commands to the app."""
-    new = App(name="new", help="Write a plugin of your own from a template.", group=group)
+    new = App(
+        name="new",
+        help="Write a plugin of your own from a template.",
+        help_epilogue="Example: `textrl new reward politeness`",
+        group=group,
+    )
     new.command(new_reward, name="reward", help_epilogue="Example: `textrl new reward politeness`")
     app.command(new)
 
@@ -69,7 +74,7 @@ def write_reward(name: str, folder: Path | None = None) -> Path:
         "name": name,
         "dashed": name.replace("_", "-"),
         "package": f"textrl_{name}",
-        "camel": "".join(part.capitalize() for part in name.split("_")) + "Reward",
+        "camel": "".join(part.capitalize() for part in name.split("_")),
     }
     templates = resources.files("textrl") / "templates" / "reward"
     try:

@@ -16,8 +16,10 @@ import sys
 import tarfile
 import tempfile
 import unicodedata
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import IO, Literal, get_args
 
@@ -136,17 +138,24 @@ def extract_ratings(archive: Path, target: Path, *, sha256: str | None) -> None:
             f"'{archive}' has SHA-256 {digest[:12]}..., expected {sha256[:12]}...; delete it so that it "
             f"is downloaded again, or {FALLBACK}."
         )
+    tables: dict[str, bytes] = {}
     try:
         with tarfile.open(archive) as outer, tarfile.open(fileobj=_member(outer, _INNER)) as inner:
-            with staged(target) as folder:
-                for stem in _STEMS.values():
-                    for kind in ("GroundTruth", "anonDataRatings"):
-                        source = _member(inner, f"hutto_ICWSM_2014/{stem}_{kind}.txt")
-                        (folder / f"{stem}_{kind}.txt").write_bytes(source.read(_MAX_BYTES))
-    except (tarfile.TarError, KeyError, EOFError, OSError) as error:
+            for stem, kind in product(_STEMS.values(), ("GroundTruth", "anonDataRatings")):
+                tables[f"{stem}_{kind}.txt"] = _member(inner, f"hutto_ICWSM_2014/{stem}_{kind}.txt").read()
+    except (tarfile.TarError, zlib.error, KeyError, EOFError, OSError) as error:
         raise UserError(
-            f"'{archive}' is not the archive of human ratings ({error}); delete it so that it is "
-            f"downloaded again, or {FALLBACK}."
+            f"'{archive}' is not the archive of human ratings ({str(error).strip('.')}); delete it so that "
+            f"it is downloaded again, or {FALLBACK}."
+        ) from error
+    try:
+        with staged(target) as folder:
+            for name, content in tables.items():
+                (folder / name).write_bytes(content)
+    except OSError as error:
+        raise UserError(
+            f"The rating tables cannot be written to '{target}' ({error.strerror}); make room there or set "
+            "TEXTRL_CACHE to another folder."
         ) from error
 
 
@@ -171,21 +180,34 @@ def load_ratings(domain: Domain, folder: Path | None = None) -> list[Rated]:
     if domain not in _STEMS:
         raise UserError(f"There are no ratings named '{domain}'.{did_you_mean(domain, _STEMS)}")
     folder = fetch_ratings() if folder is None else folder
-    texts = {row[0]: row[-1] for row in _rows(folder / f"{_STEMS[domain]}_GroundTruth.txt", 3)}
+    table = folder / f"{_STEMS[domain]}_GroundTruth.txt"
+    texts = {row[0]: row[2] for _, row in _rows(table, 3)}
+    table = folder / f"{_STEMS[domain]}_anonDataRatings.txt"
     rated = []
-    for identity, mean, _, ratings in _rows(folder / f"{_STEMS[domain]}_anonDataRatings.txt", 4):
+    for number, (identity, mean, _, ratings) in _rows(table, 4):
         text = clean_text(texts.get(identity, ""), keep_emoticons=domain == "tweets")
-        if text:
-            rated.append(Rated(identity, text, float(mean), tuple(json.loads(ratings))))
+        if not text:
+            continue
+        try:
+            rated.append(Rated(identity, text, float(mean), _parse_ratings(ratings)))
+        except ValueError as error:
+            raise _damaged(table, number, str(error)) from error
     return rated
 
 
-def _rows(path: Path, columns: int) -> Iterable[list[str]]:
-    """Yield the tab-separated rows; UTF-8 (with or without BOM), else Windows-1252 line by line."""
+def _parse_ratings(text: str) -> tuple[int, ...]:
+    values = json.loads(text)
+    if not isinstance(values, list) or not all(type(one) is int and abs(one) <= 4 for one in values):
+        raise ValueError(f"'{text[:40]}' is not a list of whole numbers from -4 to 4")
+    return tuple(values)
+
+
+def _rows(path: Path, columns: int) -> Iterable[tuple[int, list[str]]]:
+    """Yield (line number, tab-separated row); UTF-8 with or without BOM, else Windows-1252 by the line."""
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise UserError(f"The rating table '{path}' cannot be read ({error.strerror}).") from error
+        raise _damaged(path, 0, error.strerror or "unreadable") from error
     for number, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
         if not line.strip():
             continue
@@ -195,14 +217,18 @@ def _rows(path: Path, columns: int) -> Iterable[list[str]]:
             decoded = line.decode("cp1252", errors="replace")
         row = decoded.split("\t")
         if len(row) != columns:
-            raise UserError(
-                f"{path}, line {number}: {len(row)} columns where {columns} are expected; delete the "
-                f"folder '{path.parent}' so that it is made again."
-            )
-        yield row
+            raise _damaged(path, number, f"{len(row)} columns where {columns} are expected")
+        yield number, row
 
 
-_REPLACED = str.maketrans({"\u2013": "-", "\u2014": "-", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
+def _damaged(path: Path, line: int, what: str) -> UserError:
+    place = f"{path}, line {line}" if line else str(path)
+    return UserError(f"{place}: {what}; delete the folder '{path.parent}' so that it is made again.")
+
+
+_REPLACED = str.maketrans(
+    {"\u2013": "-", "\u2014": "-", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
+)
 
 
 def clean_text(text: str, *, keep_emoticons: bool = False) -> str:

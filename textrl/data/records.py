@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ Records = Iterator[tuple[Place, Mapping[str, Any]]]
 
 _LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 _TABLES = (".parquet",)
+#: What the hub admits as an id: anything else is a file that is not there, and need not be asked for.
+_HUB_ID = re.compile(r"[\w]([\w.-]*[\w])?(/[\w]([\w.-]*[\w])?)?", re.ASCII)
 _OTHER = (".json", ".json.gz", ".csv", ".tsv", ".txt", ".yaml", ".yml", ".gz", ".zip", ".arrow", ".xlsx")
 
 
@@ -54,12 +57,14 @@ def read_records(source: str | Path, *, split: str = "train") -> Records:
 
 def is_file_name(path: Path) -> bool:
     """Tell a file's name from a dataset's id (``owner/name``)."""
-    return path.is_absolute() or path.name.lower().endswith((*_LINES, *_TABLES, *_OTHER))
+    if path.is_absolute() or path.name.lower().endswith((*_LINES, *_TABLES, *_OTHER)):
+        return True
+    return _HUB_ID.fullmatch(path.as_posix()) is None
 
 
 def _nearby(path: Path) -> str:
     try:
-        names = [entry.name for entry in path.parent.iterdir() if is_file_name(Path(entry.name))]
+        names = [entry.name for entry in path.parent.iterdir()]
     except OSError:
         return f" Nor can the folder {path.parent} be read."
     hint = did_you_mean(path.name, names)

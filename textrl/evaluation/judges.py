@@ -34,6 +34,11 @@ class Judge(Protocol):
         """Short name, used as a key in summaries."""
         ...
 
+    @property
+    def features(self) -> str:
+        """What it looks at, in words for a report."""
+        ...
+
     def score(self, texts: Sequence[str]) -> Floats:
         """Return (N,) scores; a text's score does not depend on its neighbours."""
         ...
@@ -62,9 +67,13 @@ class MiniLMEncoder:
         """
         from transformers import AutoModel, AutoTokenizer
 
+        from textrl.models.sources import quiet_transformers
+
         path = str(minilm_folder() if folder is None else folder)
-        self._tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        self._model = AutoModel.from_pretrained(path, local_files_only=True, use_safetensors=True).eval()
+        with quiet_transformers():
+            self._tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+            model = AutoModel.from_pretrained(path, local_files_only=True, use_safetensors=True)
+        self._model = model.float().eval()
         self._layers, self._max_tokens = tuple(layers), max_tokens
 
     def __call__(self, texts: Sequence[str], *, batch_size: int = 32) -> Floats:
@@ -113,6 +122,7 @@ class MiniLMJudge:
     """Ridge regression on frozen MiniLM features; its strength is chosen by leave-one-out error."""
 
     name = "minilm"
+    features = "frozen MiniLM sentence features"
 
     def __init__(self, encoder: MiniLMEncoder, weight: Floats, bias: float, alpha: float) -> None:
         """Put a fitted judge together; see `fit`."""
@@ -142,6 +152,7 @@ class TfidfJudge:
     """Ridge regression on TF-IDF of words, word pairs and character n-grams; 5-fold choice of strength."""
 
     name = "tfidf"
+    features = "words, word pairs and letter groups (TF-IDF)"
 
     def __init__(self, features: Any, ridge: Any) -> None:
         """Put a fitted judge together; see `fit`."""

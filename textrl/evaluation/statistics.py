@@ -20,15 +20,15 @@ class Interval:
     """An estimate with its two-sided interval."""
 
     value: float
-    low: float
-    high: float
+    lo: float
+    hi: float
 
     def plain(self) -> dict[str, float]:
         """Return a plain mapping for a summary."""
-        return {"value": self.value, "low": self.low, "high": self.high}
+        return {"value": self.value, "lo": self.lo, "hi": self.hi}
 
     def __str__(self) -> str:
-        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+        return f"{self.value:+.2f} [{self.lo:+.2f}, {self.hi:+.2f}]"
 
 
 def bootstrap_mean(

@@ -46,10 +46,14 @@ def load_causal_lm(
     """
     folder = resolve(name, registry)
     model, missing = _load(AutoModelForCausalLM, name, folder, attn)
-    if missing:
+    saved_as = model.config.architectures or []
+    fault = f"{', '.join(missing[:3])} missing" if missing else ""
+    if any(kind.endswith("ForSequenceClassification") for kind in saved_as):
+        fault = f"it was saved as {saved_as[0]}"
+    if fault:
         raise UserError(
-            f"The model '{name}' is no complete language model ({', '.join(missing[:3])} missing); "
-            "name one that was saved from a causal language model."
+            f"The model '{name}' is no complete language model ({fault}); "
+            "name one that was saved as a causal language model."
         )
     return model, _tokenizer_for(model, name, folder)
 
@@ -106,7 +110,7 @@ def scorer_from_causal_lm(model: PreTrainedModel, *, layers: int | None) -> PreT
     if config.pad_token_id is None:
         eos = config.eos_token_id
         config.pad_token_id = eos[0] if isinstance(eos, list) else eos
-    with torch.random.fork_rng():  # initial weights are drawn and then overwritten
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn and then overwritten
         scorer = AutoModelForSequenceClassification.from_config(
             config, dtype=torch.float32, attn_implementation=model.config._attn_implementation
         )
@@ -133,7 +137,7 @@ def _load(kind: Any, name: str, folder: str, attn: str) -> tuple[PreTrainedModel
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-    except Exception as error:  # transformers, safetensors and the hub's client raise many kinds
+    except Exception as error:  # transformers and safetensors raise many kinds
         raise UserError(_failure("model", name, folder, error)) from error
     return model.eval(), sorted(info["missing_keys"])
 
@@ -155,9 +159,5 @@ def _tokenizer_for(model: PreTrainedModel, name: str, folder: str) -> PreTrained
 
 
 def _failure(what: str, name: str, folder: str, error: Exception) -> str:
-    if Path(folder).is_dir():
-        return f"The {what} in '{name}' cannot be loaded ({one_line(error)})."
-    return (
-        f"The {what} '{name}' cannot be had from the hub ({one_line(error)}); check the name and the "
-        "connection, or name a local folder, 'smollm2-135m' or 'tiny-gpt2'."
-    )
+    again = "" if Path(folder) == Path(name).expanduser() else f"; delete {folder} to have it made again"
+    return f"The {what} in '{name}' cannot be loaded ({one_line(error)}){again}."

@@ -5,15 +5,25 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import re
+import socket
+import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as hf_logging
 
 from textrl.data.cache import cache_dir, staged
@@ -24,7 +34,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def resolve(name: str, registry: Any = None) -> str:
-    """Return a local folder, or `name` itself where it is a hub id.
+    """Return the local folder of a model, fetching or making it where needed.
 
     Args:
         name: A registered model, a local folder, a GGUF file, or a hub id ``owner/name``. A name without
@@ -49,7 +59,7 @@ def resolve(name: str, registry: Any = None) -> str:
             raise UserError(f"{path} is a file; name the model's folder or a .gguf file.")
         return str(convert_gguf(path))
     if _HUB_ID.fullmatch(name) and path.suffix != ".gguf" and not Path(path.parts[0]).is_dir():
-        return name
+        return _from_hub(name)
     raise UserError(f"There is no model '{name}'.{_hint(name, registered)}")
 
 
@@ -64,6 +74,47 @@ def _hint(name: str, registered: Any) -> str:
         ]
     known = [*registered, *near]
     return did_you_mean(name, known) if known else ""
+
+
+def _from_hub(name: str) -> str:
+    """Fetch weights, settings and tokenizer (no code, no pickles) unless the hub's cache has them."""
+    from huggingface_hub import snapshot_download
+
+    away = _hub_is_away()
+    try:
+        with quiet_transformers():
+            return str(
+                snapshot_download(
+                    name,
+                    allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"],
+                    ignore_patterns=["*/*"],
+                    local_files_only=away,
+                )
+            )
+    except Exception as error:  # the client raises network, HTTP and file errors of many kinds
+        reason = "it cannot be reached, and its cache lacks the model" if away else one_line(error)
+        raise UserError(
+            f"The model '{name}' cannot be had from the hub ({reason}); check the name and the connection, "
+            "or name a local folder, 'smollm2-135m' or 'tiny-gpt2'."
+        ) from error
+
+
+def _hub_is_away() -> bool:
+    """Whether the hub cannot be reached: its own client would try for 20 s a file before it says so."""
+    from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
+
+    if HF_HUB_OFFLINE:
+        return True
+    if urllib.request.getproxies():
+        return False
+    hub = urlsplit(ENDPOINT)
+    try:
+        socket.create_connection(
+            (hub.hostname, hub.port or (80 if hub.scheme == "http" else 443)), 10
+        ).close()
+    except OSError:
+        return True
+    return False
 
 
 def convert_gguf(gguf: Path, folder: Path | None = None, *, pad_token: str | None = None) -> Path:
@@ -87,7 +138,8 @@ def convert_gguf(gguf: Path, folder: Path | None = None, *, pad_token: str | Non
         where: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
         try:
             tokenizer = AutoTokenizer.from_pretrained(**where)
-            model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+            config = AutoConfig.from_pretrained(**where)  # given to the model, which would parse again
+            model = AutoModelForCausalLM.from_pretrained(**where, config=config, dtype=torch.float32)
         except Exception as error:  # gguf and transformers raise whatever a broken byte leads to
             raise UserError(f"The GGUF file {gguf} cannot be read ({one_line(error)}).") from error
         # transformers counts the dequantised model as quantised and would refuse to save it.
@@ -99,8 +151,29 @@ def convert_gguf(gguf: Path, folder: Path | None = None, *, pad_token: str | Non
         set_padding(model, tokenizer, pad_token)
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
+        _drop_tokens_from(model.get_input_embeddings().weight.shape[0], target)
 
     return build_once(folder, fill)
+
+
+def _drop_tokens_from(rows: int, folder: Path) -> None:
+    """Remove special tokens that have no row in the embeddings.
+
+    transformers gives every byte-level GGUF vocabulary GPT-2's <|endoftext|>, whether it has one or not.
+    """
+    file = folder / "tokenizer.json"
+    tokenizer = json.loads(file.read_text(encoding="utf-8"))
+    dropped = {token["content"] for token in tokenizer["added_tokens"] if token["id"] >= rows}
+    if not dropped:
+        return
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["id"] < rows]
+    file.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+    file = folder / "tokenizer_config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config = {
+        key: value for key, value in config.items() if not (isinstance(value, str) and value in dropped)
+    }
+    file.write_text(json.dumps(config, ensure_ascii=False, indent=2), encoding="utf-8")
 
 
 def build_once(folder: Path, fill: Callable[[Path], None]) -> Path:

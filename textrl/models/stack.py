@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from textrl.models.loading import base, blocks
+from textrl.models.layers import base, blocks
 
 
 @dataclass

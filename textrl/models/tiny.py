@@ -78,7 +78,7 @@ def tiny_gpt2(
             attn_pdrop=0.0,
             resid_pdrop=0.0,
         )
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = GPT2LMHeadModel(config)
         model.save_pretrained(target)

@@ -10,7 +10,7 @@ from textrl.report import scales
 from textrl.report.figures import COLOURS, marker, path, plot
 from textrl.report.reading import RunData
 from textrl.report.schema import FrontierPoint
-from textrl.report.text import esc, num, number
+from textrl.report.text import esc, num, number, percent
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,12 @@ class Trail:
     def at(self, kl: float, key: str) -> float | None:
         """Interpolate a figure at a KL between two measured points; None outside them."""
         known = [(p["kl"], v) for p in self.points if (v := number(p.get(key))) is not None]
+        for kl_a, a in known:
+            if kl_a == kl:
+                return a
         for (kl_a, a), (kl_b, b) in pairwise(known):
-            if kl_a <= kl <= kl_b:
-                return b if kl_b == kl_a else a + (b - a) * (kl - kl_a) / (kl_b - kl_a)
+            if kl_a < kl < kl_b:
+                return a + (b - a) * (kl - kl_a) / (kl_b - kl_a)
         return None
 
 
@@ -172,30 +175,37 @@ def equal_kl(found: Sequence[Trail]) -> str:
         parts.append(words)
     return (
         f"<p>At equal KL ({num(kl)} nats, the largest that every run reached; interpolated): "
-        f"{'; '.join(parts)}. Mean over seeds, range in brackets.</p>"
+        f"{'; '.join(parts)}.{' Mean over seeds, range in brackets.' if len(found) > len(arms) else ''}</p>"
     )
 
 
 def arms_table(found: Sequence[Trail]) -> str:
     """Return the last checkpoint of every arm, as mean and range over its seeds."""
-    rows = ""
-    for arm in dict.fromkeys(trail.arm for trail in found):
-        own = [trail for trail in found if trail.arm == arm]
-        last = [max(trail.points, key=lambda p: number(p.get("step")) or 0.0) for trail in own]
-        cells = (
-            _spread(_values(last, "kl"), lambda v: num(v, digits=1)),
-            _spread(_values(last, "gain"), lambda v: num(v, signed=True, digits=2)),
-            _spread(_values(last, "win_rate"), lambda v: f"{num(100 * v, digits=0)}\u202f%"),
-            _spread(_values(last, "ppl_change"), _change),
-        )
-        rows += f'<tr><th scope="row">{esc(arm)}</th><td>{len(own)}</td>'
-        rows += "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    arms: dict[str, list[FrontierPoint]] = {}
+    for trail in found:
+        last = max(trail.points, key=lambda p: number(p.get("step")) or 0.0)
+        arms.setdefault(trail.arm, []).append(last)
+    measures: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+        ("KL, nats per sequence", "kl", lambda v: num(v, digits=1)),
+        ("Judge gain", "gain", lambda v: num(v, signed=True, digits=2)),
+        ("Win rate", "win_rate", percent),
+        ("Perplexity of ordinary text", "ppl_change", _change),
+    )
+    head = "".join(f'<th scope="col">{esc(arm)}</th>' for arm in arms)
+    many = any(len(last) > 1 for last in arms.values())
+    spread = ": mean over seeds, range in brackets" if many else ""
+    rows = (
+        '<tr><th scope="row">Seeds</th>'
+        + "".join(f"<td>{len(last)}</td>" for last in arms.values())
+        + "</tr>"
+    )
+    for name, key, show in measures:
+        cells = "".join(f"<td>{_spread(_values(last, key), show)}</td>" for last in arms.values())
+        rows += f'<tr><th scope="row">{name}</th>{cells}</tr>'
     return (
         '<div class="scroll" role="region" aria-label="Arms side by side" tabindex="0"><table>'
-        "<caption>The last checkpoint of each arm: mean over seeds, range in brackets</caption><thead><tr>"
-        '<th scope="col">Arm</th><th scope="col">Seeds</th><th scope="col">KL, nats</th>'
-        '<th scope="col">Judge gain</th><th scope="col">Win rate</th><th scope="col">Perplexity</th>'
-        f"</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<caption>The last checkpoint of each arm{spread}</caption>"
+        f'<thead><tr><th scope="col">Measure</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
 

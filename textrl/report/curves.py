@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from textrl.report.figures import Chart, Line, line_chart
-from textrl.report.reading import Stage
+from textrl.report.reading import Series, Stage
 from textrl.report.text import esc, label
 
 _TITLES = {
@@ -13,10 +14,16 @@ _TITLES = {
     "reward_model": "Reward model",
     "ppo": "PPO",
     "ppo_ptx": "PPO-ptx",
+    "evaluate": "Evaluation",
     "evaluation": "Evaluation",
+    "gather": "Data",
 }
 #: What the lines of a chart are called, where the key says it badly.
 _NAMES = {
+    "train/loss": "training",
+    "eval/loss": "held out",
+    "train/accuracy": "training",
+    "eval/accuracy": "held out",
     "train/kl_ref": "k1",
     "train/kl_ref_k2": "k2",
     "train/kl_ref_k3": "k3",
@@ -59,6 +66,7 @@ RECIPES = (
         "Training pays for k1; k2 and k3 are for monitoring.",
         (0.0,),
     ),
+    Recipe("Judges during training", ("judge/*", "eval/judge*"), "", "Judges do not take part in training."),
     Recipe(
         "Entropy",
         ("train/entropy",),
@@ -87,7 +95,6 @@ RECIPES = (
         "1 is a perfect critic; below 0 it is worse than a constant.",
         (0.0, 1.0),
     ),
-    Recipe("Policy loss", ("train/policy_loss",), "", "Says little by itself: advantages are centred.", ()),
     Recipe("Value loss", ("train/value_loss",), "", "", (0.0,), log=True),
     Recipe(
         "Pretraining loss (ptx)",
@@ -110,14 +117,18 @@ RECIPES = (
         "The rest was cut by the length limit.",
         (0.0, 1.0),
     ),
+    Recipe("Speed", ("time/fps", "time/tokens_per_s"), "tokens/s", "", (0.0,)),
+)
+#: Charts that are there for the curious, folded away.
+FURTHER = (
+    Recipe("Policy loss", ("train/policy_loss",), "", "Says little by itself: advantages are centred."),
     Recipe(
         "Rollout and training disagree",
         ("train/logprob_gap",),
         "nats",
         "Largest log-prob difference; 0 is ideal.",
     ),
-    Recipe("Speed", ("time/fps", "time/tokens_per_s"), "tokens/s", "", (0.0,)),
-    Recipe("Learning rate", ("train/learning_rate", "learning_rate", "lr"), "", ""),
+    Recipe("Learning rate", ("train/learning_rate", "learning_rate", "lr")),
 )
 
 
@@ -129,26 +140,36 @@ def stage_title(name: str) -> str:
 def charts_of(stage: Stage) -> tuple[list[Chart], list[Chart]]:
     """Return (main charts, further charts) that together show every metric of the stage."""
     left = [key for key, series in stage.series.items() if series.values]
-    main: list[Chart] = []
+    total, episode = stage.series.get("reward/total"), stage.series.get("rollout/ep_rew_mean")
+    if total is not None and episode is not None and _same(total, episode):
+        left.remove("rollout/ep_rew_mean")  # two names for one curve
     losses = [key for key in left if _is_plain(key, "loss")]
     accuracies = [key for key in left if _is_plain(key, "accuracy")]
-    own = [
-        Recipe("Loss", tuple(losses), "nats" if stage.name in ("sft", "reward_model") else ""),
-        Recipe(
-            "Accuracy",
-            tuple(accuracies),
-            "share of pairs" if stage.name == "reward_model" else "",
-            "",
-            (1.0,),
-        ),
-    ]
-    for recipe in (*own, *RECIPES):
-        keys = [key for wanted in recipe.keys for key in _matching(wanted, left)]
+    trainer = stage.name in ("sft", "reward_model")
+    own = (
+        Recipe("Loss", tuple(losses), "nats" if trainer else ""),
+        Recipe("Accuracy", tuple(accuracies), "share of pairs" if trainer else "", "", (1.0,)),
+    )
+    main = _draw(stage, (*own, *RECIPES), left)
+    further = _draw(stage, FURTHER, left)
+    return main, further + [_chart(stage, Recipe(label(key), (key,)), [key]) for key in left]
+
+
+def _same(a: Series, b: Series) -> bool:
+    return len(a.values) == len(b.values) and all(
+        math.isclose(x, y, rel_tol=1e-6, abs_tol=1e-9) for x, y in zip(a.values, b.values, strict=True)
+    )
+
+
+def _draw(stage: Stage, recipes: tuple[Recipe, ...], left: list[str]) -> list[Chart]:
+    """Return a chart for every recipe that finds a key, and remove those keys from `left`."""
+    charts = []
+    for recipe in recipes:
+        keys = list(dict.fromkeys(key for wanted in recipe.keys for key in _matching(wanted, left)))
         if keys:
-            main.append(_chart(stage, recipe, list(dict.fromkeys(keys))))
-            left = [key for key in left if key not in keys]
-    others = [_chart(stage, Recipe(label(key), (key,)), [key]) for key in left]
-    return main, others
+            charts.append(_chart(stage, recipe, keys))
+            left[:] = [key for key in left if key not in keys]
+    return charts
 
 
 def curves(stages: tuple[Stage, ...]) -> str:

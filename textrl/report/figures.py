@@ -69,7 +69,7 @@ def line_chart(chart: Chart) -> str:
         return ""
     values = [v for line in lines for v in line.series.values]
     guide = [chart.guide[0]] if chart.guide else []
-    y = scales.axis(values, include=[*chart.include, *guide], log=chart.log and scales.needs_log(values))
+    y = scales.axis(values, include=[*chart.include, *guide], log=chart.log)
     x = scales.axis([s for line in lines for s in line.series.steps], pad=0.0)
     paths = "".join(_line(line, x, y) for line in reversed(lines))  # the first line lies on top
     marks = "".join(_ends(line, x, y) for line in lines)

@@ -5,27 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from textrl.report.reading import Estimate, RunData, Stage, estimate, gain_of, perplexity_change
-from textrl.report.text import num, number, percent
+from textrl.report.reading import Estimate, RunData, Stage, estimate, gain_of, perplexity_change, phrases_of
+from textrl.report.text import num, number, percent, short
 from textrl.report.verdicts import RunRule, Verdict, judged
 
 REPETITION_RISE = 0.10  # as a fraction of the text
 DISTINCT_FALL = 0.25  # of its own value
+PHRASE_SHARE = 0.25  # of the texts
 LENGTH_GROWTH, LENGTH_SHRINK = 1.5, 0.6
 PERPLEXITY_RISE = 10.0  # per cent
 CHANCE = 0.55
 OVERFIT = 1.02
+TRAINED_ON = ("train/loss", "policy_loss", "value_loss", "ptx_loss", "grad_norm", "kl_ref", "entropy")
 
 
 def nonfinite(run: RunData) -> Verdict | None:
-    """A NaN anywhere in the metrics."""
+    """A NaN anywhere in the metrics: grave in what was trained on, worth a look elsewhere."""
     if not run.stages:
         return None
-    broken = [f"{stage.name} {key}" for stage in run.stages for key, s in stage.series.items() if s.nonfinite]
+    broken = [(stage.name, key) for stage in run.stages for key, s in stage.series.items() if s.nonfinite]
     if not broken:
         return Verdict("quiet", "every logged value is finite.")
-    shown = ", ".join(broken[:5]) + (f" and {len(broken) - 5} more" if len(broken) > 5 else "")
-    return Verdict("alarm", f"NaN or infinite values in {shown}.")
+    grave = any(key.startswith("reward/") or key.endswith(TRAINED_ON) for _, key in broken)
+    shown = ", ".join(f"{stage} {key}" for stage, key in broken[:5])
+    more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
+    return Verdict("alarm" if grave else "notice", f"NaN or infinite values in {shown}{more}.")
 
 
 def against_judge(run: RunData) -> Verdict | None:
@@ -112,6 +116,17 @@ def variety(run: RunData) -> Verdict | None:
     )
 
 
+def stock_phrases(run: RunData) -> Verdict | None:
+    """One phrase in a large share of the texts: a collapse into praise looks like this."""
+    before, after = (dict(phrases_of(run, side)) for side in ("before", "after"))
+    if not after:
+        return None
+    phrase, share = max(after.items(), key=lambda item: item[1])
+    text = f"\u201c{phrase}\u201d stands in {percent(share)} of the texts after RL"
+    text += f", in {percent(before[phrase])} before" if phrase in before else ""
+    return judged(share > PHRASE_SHARE and share > 2 * before.get(phrase, 0.0), "alarm", text + ".")
+
+
 def evaluated_length(run: RunData) -> Verdict | None:
     """Length on held-out prompts."""
     pair = _pair(run.part("text").get("length_tokens"))
@@ -127,8 +142,8 @@ def ordinary_text(run: RunData) -> Verdict | None:
     change = perplexity_change(run.headline)
     if change is None:
         return None
-    text = f"perplexity of ordinary text changed by {num(change, signed=True, digits=1)}\u202f%."
-    return judged(change > PERPLEXITY_RISE, "alarm", text)
+    text = f"perplexity of ordinary text changed by {num(change.value, signed=True, digits=1)}\u202f%."
+    return judged(change.value > PERPLEXITY_RISE, "alarm", text)
 
 
 def weak_reward_model(run: RunData) -> Verdict | None:
@@ -157,11 +172,7 @@ def overfitting(run: RunData) -> Verdict | None:
 
 def _validation(stage: Stage) -> tuple[float, float] | None:
     for key, series in stage.series.items():
-        if (
-            key.endswith("loss")
-            and ("val" in key.split("/")[0] or "val_" in key or "eval" in key)
-            and len(series.values) > 1
-        ):
+        if key.endswith("loss") and key.startswith(("eval/", "val/", "val_")) and len(series.values) > 1:
             return min(series.values), series.values[-1]
     return None
 
@@ -184,15 +195,24 @@ def _interval(gain: Estimate) -> str:
 RUN_RULES: tuple[tuple[str, str, RunRule], ...] = (
     ("Reward up, judge down", "reward model's gain above 0 while the judge's is below 0", against_judge),
     ("Judges disagree", "gains of different sign", judges_disagree),
-    ("Ordinary text", f"perplexity up by more than {num(PERPLEXITY_RISE, digits=0)} %", ordinary_text),
-    ("Repetition", f"repetition up by more than {num(REPETITION_RISE, digits=2)}", repetition),
+    ("Ordinary text", f"perplexity up by more than {short(PERPLEXITY_RISE)} %", ordinary_text),
+    ("Repetition", f"repetition up by more than {short(REPETITION_RISE)}", repetition),
     ("Variety", f"distinct-2 down by more than {percent(DISTINCT_FALL)}", variety),
+    (
+        "Stock phrases",
+        f"one phrase in more than {percent(PHRASE_SHARE)} of the texts, and twice as often as before",
+        stock_phrases,
+    ),
     (
         "Length on held-out prompts",
         f"after above {percent(LENGTH_GROWTH)} or below {percent(LENGTH_SHRINK)} of before",
         evaluated_length,
     ),
-    ("Broken numbers", "any NaN or infinite value", nonfinite),
+    (
+        "Broken numbers",
+        "any NaN or infinite value (alarm: in a reward, loss, gradient norm, KL or entropy)",
+        nonfinite,
+    ),
     ("No clear gain", "0 inside the judge's 95 % interval", uncertain),
     ("Beyond people's best", "judge's score above what snippets rated 2.5 and more get", off_the_scale),
     ("Reward model", f"held-out pair accuracy below {percent(CHANCE)}", weak_reward_model),

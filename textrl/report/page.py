@@ -7,17 +7,16 @@ so model text that got past the escaping could still neither run nor phone home.
 from __future__ import annotations
 
 import os
-import tempfile
 from importlib.resources import files
 from pathlib import Path
 
 from textrl import __version__
 from textrl.errors import UserError
-from textrl.report import headline, sections
+from textrl.report import headline, sections, tiles
 from textrl.report.curves import stage_title
 from textrl.report.diagnosis import diagnose
 from textrl.report.reading import RunData, read_run
-from textrl.report.text import esc, num
+from textrl.report.text import esc, num, number
 from textrl.report.verdicts import Finding
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -33,20 +32,17 @@ def write_report(run_dir: Path) -> Path:
     run_dir = Path(run_dir)
     run = read_run(run_dir)
     target = run_dir / "report.html"
-    page = render(run).encode("utf-8", errors="replace")
-    temporary = ""
+    # Not textrl.files.replace_file: that module imports torch, which a report does not need.
+    temporary = run_dir / f".report.html.{os.getpid()}"
     try:
-        handle, temporary = tempfile.mkstemp(dir=run_dir, prefix=".report-", suffix=".html")
-        with os.fdopen(handle, "wb") as file:
-            file.write(page)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, target)
+        temporary.write_text(render(run), encoding="utf-8", errors="replace")
+        temporary.replace(target)
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise UserError(
-            f"The report '{target}' could not be written: {error.strerror}; free the disk or the folder."
+            f"The report '{target}' could not be written ({error.strerror}); make room, then write it again."
         ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
     return target
 
 
@@ -70,7 +66,7 @@ def render(run: RunData) -> str:
         '<meta name="referrer" content="no-referrer"><link rel="icon" href="data:,">'
         f"<title>{esc(run.name)} \u00b7 textrl report</title><style>{css}</style></head><body>"
         f'<header>{_top(run)}<p class="lead">{headline.sentence(run)}</p></header>'
-        f"<main>{headline.tiles(run)}{_warnings(run, findings)}{nav}{body}</main>"
+        f"<main>{tiles.tiles(run)}{_warnings(run, findings)}{nav}{body}</main>"
         f"<footer>Written by textrl {esc(__version__)} from the files in this run\u2019s folder.</footer>"
         "</body></html>\n"
     )
@@ -83,11 +79,13 @@ def _intro(text: str) -> str:
 def _sections(run: RunData, findings: list[Finding]) -> list[tuple[str, str, str, str]]:
     """Return (anchor, title, introduction, body) of the sections that have something to show."""
     shown = min(sections.SAMPLES, len(run.samples))
+    prompts = int(number(run.headline.get("prompts")) or 0)
     every = (
         (
             "evidence",
             "Is the gain real?",
-            "Judges were fitted before RL on other texts and other features than the policy\u2019s. The reward "
+            "Judges were fitted before RL on other texts and other features than the policy\u2019s. The "
+            "reward "
             "model is "
             "what was trained on: where it rises and the judges do not, it was gamed.",
             sections.evidence(run),
@@ -95,7 +93,7 @@ def _sections(run: RunData, findings: list[Finding]) -> list[tuple[str, str, str
         (
             "samples",
             "Samples, before and after",
-            f"The first {shown} of {len(run.samples):,} prompts in file order, not chosen.",
+            f"{shown} of {max(len(run.samples), prompts):,} prompts, not chosen by their score.",
             sections.samples(run),
         ),
         (
@@ -110,7 +108,12 @@ def _sections(run: RunData, findings: list[Finding]) -> list[tuple[str, str, str
             "Reward bought with drift from the reference, and with forgetting of ordinary language.",
             sections.frontier(run),
         ),
-        ("training", "Training curves", "Point at a line to read its values.", sections.training(run)),
+        (
+            "training",
+            "Training curves",
+            "Thin lines: every step; thick lines: running mean. The figure beside a name is the last value.",
+            sections.training(run),
+        ),
         ("time", "Time", "", sections.times(run)),
         ("reproduce", "Reproduce", "", sections.reproduction(run)),
     )
@@ -134,13 +137,13 @@ def _warnings(run: RunData, findings: list[Finding]) -> str:
     """Say first what a reader must know before believing the rest."""
     out = ""
     if run.status != "finished":
-        out += f'<div class="notice bad" role="status"><p>{esc(_how_far(run))}</p></div>'
+        out += f'<div class="banner bad" role="status"><p>{esc(_how_far(run))}</p></div>'
     alarms = [finding.title for finding in findings if finding.level == "alarm"]
     if alarms:
         names = esc(", ".join(dict.fromkeys(alarms)))
-        out += f'<div class="notice bad"><p><a href="#diagnosis">Alarm</a>: {names}.</p></div>'
+        out += f'<div class="banner bad"><p><a href="#diagnosis">Alarm</a>: {names}.</p></div>'
     if run.notes:
-        out += '<div class="notice">' + "".join(f"<p>{esc(note)}</p>" for note in run.notes) + "</div>"
+        out += '<div class="banner">' + "".join(f"<p>{esc(note)}</p>" for note in run.notes) + "</div>"
     return out
 
 
@@ -151,7 +154,7 @@ def _how_far(run: RunData) -> str:
     planned = run.summary.get("planned_stages")
     stopped = next((stage for stage in reversed(run.stages) if stage.name not in run.done), None)
     if stopped is not None:
-        at = f"during {stage_title(stopped.name)}, step {num(stopped.last_step, digits=0)}"
+        at = f"in the stage {stage_title(stopped.name)}, at step {num(stopped.last_step, digits=0)}"
         text += f", {at}" if run.status == "running" else f": it stopped {at}"
     done = [stage_title(name) for name in run.done]
     if done:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,15 +103,30 @@ class RunData:
         return cast("list[FrontierPoint]", [p for p in points if number(p.get("kl")) is not None])
 
     @property
+    def commands(self) -> list[str]:
+        """What was typed: the stated command, else one line for each session of the run."""
+        stated = self.summary.get("command")
+        typed = (
+            [stated] if stated else [s.get("command") for s in _mappings(self.environment.get("sessions"))]
+        )
+        return [shlex.join(map(str, c)) if isinstance(c, list) else str(c) for c in typed if c]
+
+    @property
     def status(self) -> str:
         """One of finished, interrupted, running, failed.
 
-        A run that ended says so or left its total time; one that says neither was broken off.
+        Where the run does not say, it has finished when it left its total time or its headline, or
+        when every stage that logged anything is marked as done.
         """
         stated = self.summary.get("status")
         if isinstance(stated, str) and stated in _STATUSES:
             return stated
-        return "finished" if number(self.summary.get("wall_s")) is not None else "interrupted"
+        planned = self.summary.get("planned_stages")
+        wanted = [str(name) for name in planned] if isinstance(planned, list) else []
+        wanted += [stage.name for stage in self.stages]
+        complete = bool(wanted) and all(name in self.done for name in wanted)
+        ended = number(self.summary.get("wall_s")) is not None or bool(self.headline)
+        return "finished" if ended or complete else "interrupted"
 
     def part(self, key: str) -> Mapping[str, Any]:
         """Return a mapping of the summary, empty when it is missing or something else."""
@@ -151,13 +167,23 @@ def gain_of(scores: Mapping[str, Any]) -> Estimate | None:
     return None if before is None or after is None else Estimate(after - before)
 
 
-def perplexity_change(headline: Mapping[str, Any]) -> float | None:
+def phrases_of(run: RunData, side: str) -> list[tuple[str, float]]:
+    """Return the most common phrases of ``before`` or ``after`` with their share of texts."""
+    rows = _mappings(run.part("phrases").get(side))
+    return [
+        (str(row["phrase"]), v)
+        for row in rows
+        if "phrase" in row and (v := number(row.get("share"))) is not None
+    ]
+
+
+def perplexity_change(headline: Mapping[str, Any]) -> Estimate | None:
     """Return the change of perplexity in per cent, stated or computed."""
-    stated = number(headline.get("perplexity_change_percent"))
+    stated = estimate(headline.get("perplexity_change_percent"))
     before, after = number(headline.get("perplexity_before")), number(headline.get("perplexity_after"))
     if stated is not None or before is None or after is None or before <= 0:
         return stated
-    return 100 * (after / before - 1)
+    return Estimate(100 * (after / before - 1))
 
 
 def read_run(run_dir: Path) -> RunData:
@@ -259,9 +285,10 @@ def _stages(rows: list[Mapping[str, Any]]) -> tuple[Stage, ...]:
         step = float(index) if found is None else found
         metrics = values.setdefault(name, {})
         for key, value in row.items():
-            if key not in _NOT_METRICS and isinstance(value, int | float) and not isinstance(value, bool):
-                # The last row of a step wins: a resumed run may have logged it twice.
-                metrics.setdefault(key, {})[step] = _float(value)
+            if key in _NOT_METRICS or isinstance(value, bool | str | list | dict):
+                continue
+            # The last row of a step wins: a resumed run may have logged it twice.
+            metrics.setdefault(str(key), {})[step] = _float(value)
         time_s = number(row.get("time_s"))
         if time_s is not None:
             ends[name] = max(time_s, ends.get(name, 0.0))
@@ -273,7 +300,10 @@ def _stages(rows: list[Mapping[str, Any]]) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
-def _float(value: float) -> float:
+def _float(value: float | None) -> float:
+    """Return a metric's value; the run folder writes null where a figure was NaN or infinite."""
+    if value is None:
+        return math.nan
     try:
         return float(value)
     except OverflowError:

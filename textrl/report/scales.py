@@ -50,9 +50,12 @@ def axis(
     log: bool = False,
     count: int = 4,
 ) -> Axis:
-    """Return an axis that holds `values` and `include`, with about `count` ticks."""
+    """Return an axis that holds `values` and `include`, with about `count` ticks.
+
+    `log` asks for a logarithmic axis where the values span a factor of fifty.
+    """
     everything = [*values, *include] or [0.0, 1.0]
-    if log and min(everything) > 0:
+    if log and needs_log(everything):
         return _log_axis(everything)
     lo, hi = min(everything), max(everything)
     if hi - lo <= 1e-12 * max(1.0, abs(lo), abs(hi)):

@@ -47,7 +47,7 @@ class Headline(TypedDict, total=False):
     kl_per_sequence: float | Interval
     perplexity_before: float
     perplexity_after: float
-    perplexity_change_percent: float
+    perplexity_change_percent: float | Interval
     perplexity_corpus: str
 
 
@@ -80,11 +80,27 @@ class RewardModelSummary(TypedDict, total=False):
 
 
 class TextSummary(TypedDict, total=False):
-    """Measures on which a collapse shows; further names are shown as they are."""
+    """Measures on which a collapse shows; further names are shown too."""
 
+    distinct_1: BeforeAfter
     distinct_2: BeforeAfter
     repetition: BeforeAfter
     length_tokens: BeforeAfter
+    length_words: BeforeAfter
+
+
+class Phrase(TypedDict, total=False):
+    """A phrase and the fraction of texts it stands in."""
+
+    phrase: str
+    share: float
+
+
+class Phrases(TypedDict, total=False):
+    """The most common phrases, most common first."""
+
+    before: list[Phrase]
+    after: list[Phrase]
 
 
 class StageTime(TypedDict, total=False):
@@ -95,7 +111,7 @@ class StageTime(TypedDict, total=False):
 
 
 class FrontierPoint(TypedDict, total=False):
-    """One evaluated checkpoint of one seed of one arm."""
+    """One evaluated checkpoint of one seed of one arm; `ppl_change` is in per cent."""
 
     arm: str
     seed: int
@@ -124,6 +140,9 @@ class Summary(TypedDict, total=False):
         title: A name for the run; the folder's name when missing.
         status: What the run last said of itself; inferred from the other files when missing.
         names: What to call the two policies, e.g. ``{"before": "SFT", "after": "PPO-ptx"}``.
+        planned_stages: The stages the run means to go through, by the names in ``stages.json``.
+        wall_s: Time of the whole run, downloads not counted.
+        downloads_s: Time that went into downloads.
         command: The exact command, as one string or as a list of words.
     """
 
@@ -136,6 +155,7 @@ class Summary(TypedDict, total=False):
     judges: list[JudgeSummary]
     reward_model: RewardModelSummary
     text: TextSummary
+    phrases: Phrases
     frontier: list[FrontierPoint]
     stages: list[StageTime]
     planned_stages: list[str]

@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from typing import Any
 
 from textrl.report import compare
 from textrl.report.curves import curves, stage_title
 from textrl.report.figures import bar, swatch
-from textrl.report.reading import Estimate, RunData, estimate, gain_of
+from textrl.report.reading import Estimate, RunData, estimate, gain_of, phrases_of
 from textrl.report.text import clip, esc, flatten, label, num, number, percent, seconds
 from textrl.report.verdicts import Finding
 
 SAMPLES = 8
 _TEXT_LABELS = {
+    "distinct_1": "Distinct-1",
+    "length_words": "Length, words",
     "distinct_2": "Distinct-2",
     "repetition": "Repetition",
     "length_tokens": "Length, tokens",
 }
 _TEXT_NOTES = {
+    "distinct_1": "share of words that are different",
     "distinct_2": "share of word pairs that are different; a fall is a collapse",
-    "repetition": "share of text that repeats itself; a rise is a collapse",
-    "length_tokens": "mean tokens of a response",
+    "repetition": "share of word pairs seen earlier in the same text",
 }
 
 
 def evidence(run: RunData) -> str:
     """Judges, the reward model's own score, and measures on which a collapse shows."""
-    parts = [_judges(run), _text_health(run)]
-    return "".join(part for part in parts if part)
+    judges, text = _judges_table(run), _text_health(run) + _phrases(run)
+    tables = judges + (f"<div>{text}</div>" if text else "")
+    return _judges_figure(run) + (f'<div class="pair">{tables}</div>' if tables else "")
 
 
-def _judges(run: RunData) -> str:
-    columns: list[Mapping[str, Any]] = [*run.judges]
-    model = run.part("reward_model")
-    if model:
-        columns.append(
-            {"name": "Reward model", "features": "what PPO was trained on; its own scale", **model}
-        )
-    if not columns:
-        return ""
+def _judges_figure(run: RunData) -> str:
     drawn = [
         compare.Change(str(j.get("name", "judge")), before, after, number(j.get("anchor_human_2_5")))
         for j in run.judges
@@ -51,14 +46,29 @@ def _judges(run: RunData) -> str:
         + (f", {num(c.anchor)} for people's best snippets." if c.anchor is not None else ".")
         for c in drawn
     )
+    return compare.dumbbells(drawn, alt)
+
+
+def _judges_table(run: RunData) -> str:
+    columns: list[Mapping[str, Any]] = [*run.judges]
+    model = run.part("reward_model")
+    if model:
+        columns.append(
+            {"name": "Reward model", "features": "what PPO was trained on; its own scale", **model}
+        )
+    if not columns:
+        return ""
     measures: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
         ("Stands on", lambda j: esc(j["features"]) if j.get("features") else "\u2013"),
-        ("Orders held-out pairs as people do", lambda j: percent(number(j.get("pair_accuracy")))),
+        ("Agrees with people on pairs", lambda j: percent(number(j.get("pair_accuracy")))),
         ("Before", lambda j: num(number(j.get("before")), digits=2)),
         ("After", lambda j: num(number(j.get("after")), digits=2)),
         ("Gain", lambda j: _with_interval(gain_of(j), lambda v: num(v, signed=True, digits=2))),
         ("Win rate", lambda j: _with_interval(estimate(j.get("win_rate")), percent)),
-        ("Snippets people rated 2.5 and more", lambda j: num(number(j.get("anchor_human_2_5")), digits=2)),
+        (
+            "People\u2019s best snippets (rated 2.5 and more)",
+            lambda j: num(number(j.get("anchor_human_2_5")), digits=2),
+        ),
     )
     head = "".join(f'<th scope="col">{esc(j.get("name", "judge"))}</th>' for j in columns)
     rows = ""
@@ -69,11 +79,9 @@ def _judges(run: RunData) -> str:
                 f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
             )
     return (
-        compare.dumbbells(drawn, alt)
-        + '<div class="scroll" role="region" aria-label="Judges and reward model" tabindex="0"><table>'
+        '<div class="scroll" role="region" aria-label="Judges and reward model" tabindex="0"><table>'
         "<caption>Every scorer on the same samples; 95 % intervals in brackets. Judges compress people\u2019s"
-        " "
-        "scale: compare with what they give to the snippets people liked best.</caption>"
+        " scale: compare with what they give to the snippets people liked best.</caption>"
         f'<thead><tr><th scope="col">Measure</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
@@ -93,7 +101,7 @@ def _text_health(run: RunData) -> str:
         after = number(pair.get("after")) if isinstance(pair, Mapping) else None
         if before is None or after is None:
             continue
-        change = percent_change(before, after)
+        change = num(after - before, signed=True, digits=1 if abs(before) >= 10 else 3)
         note = f'<br><span class="note">{_TEXT_NOTES[key]}</span>' if key in _TEXT_NOTES else ""
         rows += (
             f'<tr><th scope="row">{esc(_TEXT_LABELS.get(key, label(key).capitalize()))}{note}</th>'
@@ -102,18 +110,31 @@ def _text_health(run: RunData) -> str:
     if not rows:
         return ""
     return (
-        '<div class="scroll below" role="region" aria-label="The text itself" tabindex="0"><table>'
+        '<div class="scroll" role="region" aria-label="The text itself" tabindex="0"><table>'
         "<caption>The text itself, on the same prompts</caption>"
         '<thead><tr><th scope="col">Measure</th><th scope="col">Before</th><th scope="col">After</th>'
         f'<th scope="col">Change</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
 
-def percent_change(before: float, after: float) -> str:
-    """Return the relative change in words, or the difference where before is 0."""
-    if before == 0:
-        return num(after - before, signed=True)
-    return f"{num(100 * (after - before) / abs(before), signed=True, digits=0)}\u202f%"
+def _phrases(run: RunData) -> str:
+    before, after = phrases_of(run, "before"), phrases_of(run, "after")
+    if not after:
+        return ""
+    cells = [
+        [f'{esc(clip(phrase, 60))} <span class="ci">{percent(share)}</span>' for phrase, share in side]
+        for side in (before, after)
+    ]
+    rows = "".join(
+        f'<tr><td class="words">{old}</td><td class="words">{new}</td></tr>'
+        for old, new in zip_longest(*cells, fillvalue="\u2013")
+    )
+    return (
+        '<div class="scroll" role="region" aria-label="Most common phrases" tabindex="0"><table>'
+        "<caption>Most common phrases, and the share of texts they stand in</caption>"
+        '<thead><tr><th scope="col" class="words">Before</th><th scope="col" class="words">After</th></tr>'
+        f"</thead><tbody>{rows}</tbody></table></div>"
+    )
 
 
 def frontier(run: RunData) -> str:
@@ -173,17 +194,16 @@ def _sample(run: RunData, row: Mapping[str, Any]) -> str:
     for side in ("before", "after"):
         text = str(row.get(side) if row.get(side) is not None else "")
         score = number(row.get(f"judge_{side}"))
-        judged = f"judge <b>{num(score, signed=True, digits=2)}</b>" if score is not None else ""
+        judged = f"<span>judge <b>{num(score, signed=True, digits=2)}</b></span>" if score is not None else ""
         body = (
             f'<bdi class="text" dir="auto">{esc(clip(text))}</bdi>'
             if text.strip()
             else '<span class="empty">(empty)</span>'
         )
-        sides += (
-            f'<div class="side {side}"><h4><span>{esc(run.name_of(side))}</span>{judged}</h4>{body}</div>'
-        )
+        by = f'<p class="by"><span>{esc(run.name_of(side))}</span>{judged}</p>'
+        sides += f'<div class="side {side}">{by}{body}</div>'
     return (
-        f'<p class="prompt"><span>Prompt</span><bdi dir="auto">{esc(clip(prompt)) or "(none)"}</bdi></p>'
+        f'<p class="prompt"><span>Prompt</span><bdi dir="auto">{esc(clip(prompt, 300)) or "(none)"}</bdi></p>'
         f'<div class="sides">{sides}</div>'
     )
 
@@ -225,10 +245,11 @@ def times(run: RunData) -> str:
         for i, (name, value, shown) in enumerate(parts)
     )
     extra = [("All stages", total)] if len(stages) > 1 else []
-    for name, key in (("Downloads, apart", "downloads_s"), ("Wall clock, with everything", "wall_s")):
-        value = number(run.summary.get(key))
-        if value is not None:
-            extra.append((name, value))
+    wall, downloads = number(run.summary.get("wall_s")), number(run.summary.get("downloads_s"))
+    if wall is not None and abs(wall - total) > 0.01 * total:
+        extra.append(("Whole run", wall))
+    if downloads is not None:
+        extra.append(("Downloads, apart", downloads))
     rows += "".join(
         f'<tr><th scope="row">{name}</th><td>{seconds(value)}</td><td></td></tr>' for name, value in extra
     )
@@ -248,17 +269,17 @@ def times(run: RunData) -> str:
 def reproduction(run: RunData) -> str:
     """The exact command, versions and hardware, and the resolved config."""
     parts = []
-    command = run.summary.get("command")
-    if isinstance(command, list):
-        command = shlex.join(str(word) for word in command)
-    if command:
-        parts.append(f"<pre><code>{esc(command)}</code></pre>")
+    if run.commands:
+        parts.append(f"<pre><code>{esc(chr(10).join(run.commands))}</code></pre>")
     facts = [
         (key, value)
         for key, value in (("seed", run.summary.get("seed")), ("model", run.summary.get("model")))
         if value is not None
     ]
-    table = [(name, str(value)) for name, value in facts] + flatten(run.environment)
+    table = [(name, str(value)) for name, value in facts] + [
+        (name.removeprefix("versions."), value)
+        for name, value in flatten({k: v for k, v in run.environment.items() if k != "sessions"})
+    ]
     if table:
         rows = "".join(
             f'<tr><th scope="row">{esc(name)}</th><td class="words">{esc(clip(value))}</td></tr>'

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 #: Longer model text is cut in the report; the run folder keeps all of it.
-MAX_CHARS = 1200
+MAX_CHARS = 700
 #: A base letter may carry this many combining marks before the rest is dropped: stacked marks draw
 #: far outside their line and would cover the neighbours.
 MAX_MARKS = 4
@@ -31,6 +31,8 @@ def number(value: object) -> float | None:
 
 def visible(text: str) -> str:
     """Make control, bidi and broken characters visible instead of letting them act."""
+    if text.isascii() and text.isprintable():
+        return text
     out: list[str] = []
     marks = 0
     for char in text:
@@ -41,8 +43,6 @@ def visible(text: str) -> str:
         code = ord(char)
         if char in _KEPT:
             out.append(char)
-        elif code < 0x20:
-            out.append(chr(0x2400 + code))
         elif category == "Cs":  # a lone surrogate has no UTF-8 form
             out.append("\ufffd")
         elif char in _BIDI or category == "Cc" or (code & 0xFFFE) == 0xFFFE:
@@ -86,6 +86,11 @@ def num(value: float | None, *, signed: bool = False, digits: int | None = None)
     return "+" + text if signed and not rounded_to_zero else text
 
 
+def short(value: float) -> str:
+    """Format a number that somebody chose, such as a target, without zeros that mean nothing."""
+    return f"{value:,.4g}".replace("-", "\u2212")
+
+
 def percent(fraction: float | None, *, digits: int = 0) -> str:
     """Format a fraction 0..1 as per cent."""
     return "\u2013" if fraction is None else f"{num(100 * fraction, digits=digits)}\u202f%"
@@ -120,7 +125,7 @@ def flatten(mapping: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> lis
         if isinstance(value, Mapping) and value and depth < 4:
             rows.extend(flatten(value, f"{name}.", depth + 1))
         elif isinstance(value, list | tuple):
-            rows.append((name, ", ".join(str(item) for item in value)))
+            rows.append((name, ", ".join(str(item) for item in value) or "none"))
         else:
-            rows.append((name, str(value)))
+            rows.append((name, "\u2013" if value is None else str(value)))
     return rows

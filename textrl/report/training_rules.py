@@ -10,7 +10,7 @@ import math
 from statistics import fmean, median, variance
 
 from textrl.report.reading import Series, Stage
-from textrl.report.text import num, percent
+from textrl.report.text import num, percent, short
 from textrl.report.verdicts import StageRule, Verdict, judged
 
 NEGATIVE_KL = -0.2  # nats per sequence, mean of WINDOW steps
@@ -69,11 +69,9 @@ def _without_kl(stage: Stage) -> Series | None:
     ]
     if not parts:
         return _get(stage, "reward/total", "rollout/ep_rew_mean")
-    if any(part.steps != parts[0].steps for part in parts) or len(parts[0].values) < 2:
-        return _get(stage, "rollout/ep_rew_mean", "reward/total")
-    return Series(
-        parts[0].steps, tuple(math.fsum(values) for values in zip(*(p.values for p in parts), strict=True))
-    )
+    shared = sorted(set.intersection(*(set(part.steps) for part in parts)))
+    at = [dict(zip(part.steps, part.values, strict=True)) for part in parts]
+    return Series(tuple(shared), tuple(math.fsum(part[step] for part in at) for step in shared))
 
 
 def flat_reward(stage: Stage) -> Verdict | None:
@@ -183,7 +181,7 @@ def judge_falls(stage: Stage) -> Verdict | None:
     """Over-optimisation inside one run: the judge's curve turns down while the reward still climbs."""
     reward = _without_kl(stage)
     judge = next((s for k, s in stage.series.items() if "judge" in k.lower() and len(s.values) >= 3), None)
-    if reward is None or judge is None:
+    if reward is None or judge is None or not reward.values:
         return None
     first, last, peak = judge.values[0], judge.values[-1], max(judge.values)
     start, end = _ends(reward)
@@ -193,8 +191,8 @@ def judge_falls(stage: Stage) -> Verdict | None:
 
 
 STAGE_RULES: tuple[tuple[str, str, StageRule], ...] = (
-    ("Negative KL", f"mean of {WINDOW} steps below {num(NEGATIVE_KL)} nats per sequence", negative_kl),
-    ("Flat reward", f"rise from start to end within {num(FLAT_SE, digits=0)} standard errors", flat_reward),
+    ("Negative KL", f"mean of {WINDOW} steps below {short(NEGATIVE_KL)} nats per sequence", negative_kl),
+    ("Flat reward", f"rise from start to end within {short(FLAT_SE)} standard errors", flat_reward),
     (
         "Entropy",
         f"end below {percent(ENTROPY_NOTICE)} of start (alarm: {percent(ENTROPY_ALARM)}) "
@@ -206,12 +204,12 @@ STAGE_RULES: tuple[tuple[str, str, StageRule], ...] = (
         f"end above {percent(LENGTH_GROWTH)} or below {percent(LENGTH_SHRINK)} of start",
         length,
     ),
-    ("Far from the reference", f"KL above {num(KL_HIGH, digits=0)} nats per sequence at the end", high_kl),
+    ("Far from the reference", f"KL above {short(KL_HIGH)} nats per sequence at the end", high_kl),
     ("Clipping", f"more than {percent(CLIP_HIGH)} of tokens clipped at the end", clipping),
     ("Critic", "explained variance below 0 at the end", critic),
-    ("Pretraining loss", f"end more than {num(PTX_RISE)} nats per token above start", forgetting),
-    ("Gradient spikes", f"a norm above {num(GRAD_SPIKE, digits=0)} times the median", spikes),
-    ("Rollout against training", f"log-probs differ by more than {num(LOGPROB_GAP)} nats", logprob_gap),
+    ("Pretraining loss", f"end more than {short(PTX_RISE)} nats per token above start", forgetting),
+    ("Gradient spikes", f"a norm above {short(GRAD_SPIKE)} times the median", spikes),
+    ("Rollout against training", f"log-probs differ by more than {short(LOGPROB_GAP)} nats", logprob_gap),
     (
         "Judge turns down",
         f"judge below its peak by more than {percent(JUDGE_FALL)} of its rise while reward rises",

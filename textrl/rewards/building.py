@@ -50,8 +50,9 @@ def build_rewards(
     for name, section in sources.items():
         weight = _weight(name, weights[name], where)
         settings, use = _section(name, section, where)
-        spec = registry.find("reward", use)
-        assert isinstance(spec, RewardSpec)  # the registry keeps records by kind
+        spec = _find(
+            registry, use, where(f"sources.{name}.use" if "use" in (section or {}) else f"sources.{name}")
+        )
         plugin = registry.owner("reward", use)
         reward = build_reward(spec, settings, plugin=plugin, where=where, prefix=f"sources.{name}")
         built.append(Source(name=name, spec=spec, reward=reward, weight=weight, plugin=plugin))
@@ -102,6 +103,16 @@ def build_reward(
     if not callable(reward):
         raise PluginError(f"{label} built a {type(reward).__name__}, which cannot be called with a batch.")
     return reward
+
+
+def _find(registry: Registry, name: str, place: str) -> RewardSpec:
+    """Look a reward up; the error says where the config asks for it."""
+    try:
+        spec = registry.find("reward", name)
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from error
+    assert isinstance(spec, RewardSpec)  # the registry keeps records by kind
+    return spec
 
 
 def _section(name: str, section: Any, where: Where) -> tuple[dict[str, Any], str]:

@@ -66,7 +66,7 @@ def token_values(source: Source, batch: Batch) -> Tensor:
     except UserError as error:
         raise type(error)(f"{source.label} cannot score: {error}") from error
     except Exception as error:
-        raise PluginError(f"{source.label} raised {type(error).__name__}: {_one_line(error)}.") from error
+        raise PluginError(f"{source.label} raised {type(error).__name__}: {one_line(error)}.") from error
     check_form(source, value, mask)
     value = value.detach().to(device=mask.device, dtype=torch.float32)
     check_finite(source, value, batch)
@@ -127,7 +127,7 @@ def _shorten(text: str, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """The first line of an error's message, without its final stop."""
     text = str(error).strip()
     return (text.splitlines()[0].rstrip(".:") if text else "no message") or "no message"

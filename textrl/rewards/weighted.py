@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ import torch
 from textrl.errors import PluginError, UserError
 from textrl.protocols import Batch, Signal
 from textrl.rewards.breakdown import RewardBreakdown, Source
-from textrl.rewards.checks import token_values
+from textrl.rewards.checks import one_line, token_values
 from textrl.specs import Side
 
 
@@ -83,10 +83,9 @@ class RewardSum:
             stats: ``kl_per_sequence`` (nats, averaged over all processes) and ``episodes``.
         """
         for source in self.sources:
-            adapt = _method(source, "adapt_weight")
-            if adapt is None:
+            if not _has(source, "adapt_weight"):
                 continue
-            weight = adapt(self._weights[source.name], stats)
+            weight = _call(source, "adapt_weight", self._weights[source.name], stats)
             if not isinstance(weight, int | float) or not math.isfinite(weight):
                 raise PluginError(f"{source.label} adapted its weight to {weight!r}; return a finite number.")
             self._weights[source.name] = float(weight)
@@ -98,55 +97,66 @@ class RewardSum:
         """
         logged: dict[str, float] = {}
         for source in self.sources:
-            if _method(source, "adapt_weight") is not None:
+            if _has(source, "adapt_weight"):
                 logged[f"source/{source.name}/weight"] = self._weights[source.name]
-            figures = _method(source, "metrics")
-            if figures is None:
+            if not _has(source, "metrics"):
                 continue
             with torch.no_grad():
-                for key, value in figures(batch).items():
-                    logged[key if "/" in key else f"source/{source.name}/{key}"] = float(value)
+                figures = _call(source, "metrics", batch)
+            for key, value in figures.items():
+                logged[key if "/" in key else f"source/{source.name}/{key}"] = float(value)
         return logged
 
     def observe(self, signals: Sequence[Signal]) -> None:
         """Give signals to the sources that learn online."""
         for source in self.sources:
-            observe = _method(source, "observe")
-            if observe is not None:
-                observe(signals)
+            if _has(source, "observe"):
+                _call(source, "observe", signals)
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights and the states of stateful sources: JSON values and tensors.
 
         `textrl.rewards.split_tensors` divides it for a checkpoint.
         """
-        states = {}
-        for source in self.sources:
-            state = _method(source, "state_dict")
-            if state is not None:
-                states[source.name] = state()
-        return {"weights": self.weights, "sources": states}
+        states = {s.name: _call(s, "state_dict") for s in self.sources if _has(s, "state_dict")}
+        configured = {source.name: source.weight for source in self.sources}
+        return {"configured": configured, "weights": self.weights, "sources": states}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave.
 
         Raises:
-            UserError: When the state belongs to other sources.
+            UserError: When the state belongs to other sources, or to other weights in the config.
         """
-        stateful = {s.name for s in self.sources if _method(s, "load_state_dict") is not None}
+        stateful = {s.name for s in self.sources if _has(s, "load_state_dict")}
         _same_names("weights", state["weights"], self.weights)
         _same_names("states", state["sources"], stateful)
         for source in self.sources:
+            before = state["configured"][source.name]
+            if before != source.weight:
+                raise UserError(
+                    f"The weight of the reward '{source.name}' was {before} in the run of the checkpoint "
+                    f"and is {source.weight} now; resume with the configuration that made the checkpoint."
+                )
+        for source in self.sources:
             self._weights[source.name] = float(state["weights"][source.name])
-            load = _method(source, "load_state_dict")
-            if load is not None:
-                load(state["sources"][source.name])
+            if source.name in stateful:
+                _call(source, "load_state_dict", state["sources"][source.name])
 
 
-def _method(source: Source, name: str) -> Callable[..., Any] | None:
-    """Return an optional method of the source's reward, or None."""
-    found = getattr(source.reward, name, None)
-    return found if callable(found) else None
+def _has(source: Source, name: str) -> bool:
+    """Return whether the source's reward has an optional method."""
+    return callable(getattr(source.reward, name, None))
+
+
+def _call(source: Source, name: str, *arguments: Any) -> Any:
+    """Call an optional method of the source's reward; its errors get the source's name."""
+    try:
+        return getattr(source.reward, name)(*arguments)
+    except UserError as error:
+        raise type(error)(f"{source.label}, {name}(): {error}") from error
+    except Exception as error:
+        raise PluginError(f"{source.label}, {name}(): {type(error).__name__}: {one_line(error)}.") from error
 
 
 def _same_names(what: str, saved: Mapping[str, Any], mine: Mapping[str, Any] | set[str]) -> None:

@@ -54,14 +54,14 @@ class Sample:
 
 
 def samples(record: Mapping[str, Any] | None = None, *, seed: int = 0) -> list[Sample]:
-    """Return six episodes: of one to nine tokens, ended by EOS or by length, one of EOS alone.
+    """Return six episodes of one to nine tokens, ended by EOS or by length, with at least one word each.
 
     Args:
         record: Columns that are added to every prompt's record.
         seed: Keys the words and the log-probabilities.
     """
     generator = torch.Generator().manual_seed(seed)
-    shapes = [(3, 5, True), (1, 9, False), (6, 1, False), (2, 0, True), (4, 7, True), (5, 2, False)]
+    shapes = [(3, 5, True), (1, 9, False), (6, 1, False), (2, 3, False), (4, 7, True), (5, 2, False)]
     made = []
     for prompt_length, words, ends in shapes:
         prompt = _words(prompt_length, generator)
@@ -116,7 +116,8 @@ def make_batch(
         response_ids=response_ids,
         response_mask=response_mask,
         prompt_text=[decode(e.prompt) for e in episodes] if text else None,
-        text=[decode(e.response) for e in episodes] if text else None,
+        # As with byte-level tokenizers, the space before a word belongs to it.
+        text=[" " * (e.response[0] != EOS) + decode(e.response) for e in episodes] if text else None,
         records=[dict(e.record) for e in episodes] if "records" in needs else None,
         logprobs=floats["logprobs"] if "logprobs" in needs else None,
         ref_logprobs=floats["ref_logprobs"] if "ref_logprobs" in needs else None,

@@ -7,6 +7,7 @@ module or in a module ``conformance`` beside it. It may write what it needs (a t
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import json
@@ -79,22 +80,8 @@ def check_light_import(module_name: str) -> str:
     Raises:
         Violation: When it does not import, or imports one of `HEAVY`.
     """
-    module = importlib.import_module(module_name)
-    # A file given to --plugin cannot be imported by name elsewhere.
-    alone = importlib.util.find_spec(module_name) is None or module.__spec__ is None
-    by_path = not alone and module.__package__ == "" and not _on_path(module_name)
-    file = module.__file__ if by_path or alone else None
-    done = subprocess.run(
-        [sys.executable, "-c", _PROBE, json.dumps([module_name, file, HEAVY])],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-    demand(done.returncode == 0, f"importing {module_name} in a fresh interpreter failed: {last}")
-    heavy = json.loads(done.stdout.strip().splitlines()[-1])
+    error, heavy = _imported_by(module_name)
+    demand(not error, f"importing {module_name} in a fresh interpreter failed: {error}")
     demand(
         not heavy,
         f"importing {module_name} imports {', '.join(heavy)}; keep hooks in a module that imports only "
@@ -103,11 +90,23 @@ def check_light_import(module_name: str) -> str:
     return f"{module_name} imports nothing heavy"
 
 
-def _on_path(module_name: str) -> bool:
-    """Return whether a top-level module is found by the path alone, not because it is loaded."""
-    from importlib.machinery import PathFinder
-
-    return PathFinder.find_spec(module_name) is not None
+@functools.cache
+def _imported_by(module_name: str) -> tuple[str, tuple[str, ...]]:
+    """Return an error, or which of `HEAVY` came along; once per module, since an interpreter takes time."""
+    module = importlib.import_module(module_name)
+    # A single file may have been given to --plugin, so that its name alone does not find it elsewhere.
+    file = None if module.__package__ else module.__file__
+    done = subprocess.run(
+        [sys.executable, "-c", _PROBE, json.dumps([module_name, file, HEAVY])],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or ["no message"])[-1], ()
+    return "", tuple(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def owner_label(spec: Spec, kind: str, registry: Registry | None) -> str:

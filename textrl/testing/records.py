@@ -28,7 +28,7 @@ LEARNER_SURFACE: dict[str, tuple[tuple[object, ...], dict[str, object]]] = {
     "learn": ((1,), {"callback": None, "progress_bar": False}),
     "predict": ((None,), {"state": None, "episode_start": None, "deterministic": False}),
     "save": (("folder",), {}),
-    "load": (("folder",), {}),
+    "load": (("folder", None), {}),
     "set_logger": ((None,), {}),
     "get_env": ((), {}),
     "get_vec_normalize_env": ((), {}),
@@ -188,13 +188,16 @@ def check_vector(entry: Entry) -> str:
     if entry.spec.vector_target is None:
         return "none declared"
     entry.registry.register_envs()
-    env = gymnasium.make_vec(
-        entry.name, num_envs=2, vectorization_mode="vector_entry_point", **entry.settings
-    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        env = gymnasium.make_vec(
+            entry.name, num_envs=2, vectorization_mode="vector_entry_point", **entry.settings
+        )
     try:
         demand(
             "autoreset_mode" in env.metadata, "metadata has no 'autoreset_mode'; name how episodes restart."
         )
+        _no_warnings("gymnasium.make_vec", caught)
         observation, _ = env.reset(seed=0)
         demand(observation in env.observation_space, "reset() gave an observation outside observation_space.")
         env.action_space.seed(0)
@@ -249,7 +252,7 @@ def check_model(entry: Entry) -> str:
     """The target returns a folder that transformers loads, from safetensors and without remote code."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from textrl.models.loading import quiet_transformers
+    from textrl.models.sources import quiet_transformers
 
     folder = Path(entry.spec.load()())
     demand(folder.is_dir(), f"the target returned {folder}, which is not a folder.")

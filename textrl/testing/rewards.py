@@ -89,6 +89,8 @@ def check_record_is_sound(subject: Subject) -> str:
 
 def check_builds(subject: Subject) -> str:
     """The target can be built from the settings."""
+    rates = callable(getattr(subject.reward(), "advise", None))
+    demand(rates or not subject.spec().advises, "declares advises=True but has no advise(state).")
     return f"builds a {type(subject.reward()).__name__}"
 
 

@@ -165,7 +165,7 @@ def check_settings_class(spec: Spec) -> str:
         return "takes no settings"
     name = spec.settings
     demand(
-        dataclasses.is_dataclass(cls) and getattr(cls, "__dataclass_params__").frozen,
+        dataclasses.is_dataclass(cls) and vars(cls)["__dataclass_params__"].frozen,
         f"the settings class {name} is not a frozen dataclass; write @dataclass(frozen=True) above it.",
     )
     fields = describe(cls)

@@ -17,7 +17,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from textrl.errors import UserError
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
 from textrl.mdp.logprobs import token_logprobs_and_entropy
-from textrl.models.loading import blocks, freeze_below, load_causal_lm, load_scorer, scorer_from_causal_lm
+from textrl.models.layers import blocks, freeze_below
+from textrl.models.loading import load_causal_lm, load_scorer, scorer_from_causal_lm
 from textrl.models.precision import resolve_precision
 from textrl.models.stack import Trunk, final_hidden, frozen_depth, score_positions, shared_depth
 from textrl.rollout import head_of

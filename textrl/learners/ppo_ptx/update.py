@@ -125,8 +125,8 @@ class Updater:
         )
         (value.total / count).backward()
         return {
-            "policy": float(policy.total),
-            "value": float(value.total),
+            "policy": float(policy.total.detach()),
+            "value": float(value.total.detach()),
             "clipped": float(policy.clipped),
             "kl": float(policy.approx_kl),
             "value_clipped": float(value.clipped),
@@ -150,7 +150,7 @@ class Updater:
             logprobs, _ = networks.logprobs(networks.policy, part, mask, actions, None)
             loss = -logprobs.sum()
             (settings.ptx_coef * loss / count).backward()
-            total += float(loss)
+            total += float(loss.detach())
         return {"train/ptx_loss": sum_metrics(self.accelerator, {"loss": total})["loss"] / count}
 
     def _step_one(self, name: str, params: list[nn.Parameter], optimizer: torch.optim.Optimizer) -> float:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from textrl.data.corpora import CORPORA
 from textrl.data.ratings import SplitSizes
+from textrl.errors import did_you_mean
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
 from textrl.reward_model import RewardModelSettings
 from textrl.sft import SFTSettings
@@ -31,7 +33,17 @@ class DataSettings:
     sizes: SplitSizes = field(default_factory=SplitSizes)
     ptx_corpora: tuple[str, ...] = ("amazon", "pydoc", "tweets")
     perplexity_corpus: str = "nyt"
-    perplexity_tokens: int = 12_000
+    perplexity_tokens: int = 5_000
+
+    def __post_init__(self) -> None:
+        for name in (*self.ptx_corpora, self.perplexity_corpus):
+            if name not in CORPORA:
+                raise ValueError(f"there is no corpus '{name}'.{did_you_mean(name, CORPORA)}")
+        if self.perplexity_corpus in self.ptx_corpora:
+            raise ValueError(
+                f"perplexity_corpus is {self.perplexity_corpus}, which the pretraining stream holds and would "
+                "adapt to; choose another corpus for one of them"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +96,7 @@ class RLHFSettings:
         rewards: Weight of each source.
         ppo: See `PPOPTXSettings`; the pipeline fills in ``policy``, ``value`` and ``ptx_data``.
         evaluation: See `EvaluationSettings`.
+        targets: Figures to reach, by the names of the report's schema; it says whether they were.
     """
 
     model: str
@@ -93,7 +106,8 @@ class RLHFSettings:
     data: DataSettings = field(default_factory=DataSettings)
     sft: SFTSettings = field(default_factory=SFTSettings)
     reward_model: RankingSettings = field(default_factory=RankingSettings)
-    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sources: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     rewards: Mapping[str, float] = field(default_factory=dict)
     ppo: PPOPTXSettings = field(default_factory=lambda: PPOPTXSettings(policy="models/sft"))
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    targets: Mapping[str, float] = field(default_factory=dict)

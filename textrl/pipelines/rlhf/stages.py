@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import torch
 
 from textrl import checkpoint
@@ -14,7 +15,8 @@ from textrl.config import ConfigNode
 from textrl.data.prompts import read_prompts
 from textrl.learners.ppo_ptx import PPOPTX, PPOPTXSettings
 from textrl.mdp.task import TokenTask
-from textrl.models.loading import build_once, load_causal_lm, scorer_from_causal_lm
+from textrl.models.loading import load_causal_lm, scorer_from_causal_lm
+from textrl.models.sources import build_once
 from textrl.pipelines.rlhf.material import Material
 from textrl.pipelines.rlhf.settings import RLHFSettings
 from textrl.registry import Registry
@@ -22,6 +24,7 @@ from textrl.reward_model import train_reward_model
 from textrl.rewards import RewardSum, build_rewards
 from textrl.runs import Run
 from textrl.sft import train_sft
+from textrl.training import Log
 
 
 @dataclass(frozen=True)
@@ -98,22 +101,32 @@ def reward_model(context: Context) -> dict[str, Any]:
 
 
 def ppo(context: Context) -> dict[str, Any]:
-    """Step 3: PPO-ptx against the reward model; writes ``models/policy``."""
-    learner = make_learner(context)
-    folder = context.checkpoints / "ppo"
-    newest = checkpoint.latest(folder) if context.resume and folder.exists() else None
-    if newest is not None:
-        learner.restore(newest)
-    context.run.rewind("ppo", learner.iteration)
+    """Step 3: PPO-ptx against the reward model; writes ``models/policy``.
+
+    Where averaged weights are kept, ``models/policy_last`` holds the last ones beside them.
+    """
+    learner = make_learner(context, "ppo")
+    continue_from_checkpoint(context, learner, "ppo")
     learner.set_logger(context.run.logger("ppo"))
     learner.learn(iterations=context.settings.iterations, progress_bar=True)
-    build_once(context.models / "policy", learner.export)
-    if learner.updater.ema:
-        build_once(context.models / "policy_ema", lambda path: learner.export(path, averaged=True))
+    # As in the paper, the policy that counts is the averaged one, where an average is kept.
+    averaged = bool(learner.updater.ema)
+    build_once(context.models / "policy", lambda path: learner.export(path, averaged=averaged))
+    if averaged:
+        build_once(context.models / "policy_last", learner.export)
     return {"iterations": learner.iteration, "timesteps": learner.num_timesteps}
 
 
-def make_learner(context: Context) -> PPOPTX:
+def continue_from_checkpoint(context: Context, learner: PPOPTX, stage: str) -> None:
+    """On resume go on from the newest intact checkpoint, and drop the rows logged after it."""
+    folder = context.checkpoints / stage
+    newest = checkpoint.latest(folder) if context.resume and folder.exists() else None
+    if newest is not None:
+        learner.restore(newest)
+    context.run.rewind(stage, learner.iteration)
+
+
+def make_learner(context: Context, stage: str) -> PPOPTX:
     """Build the environment's task, the rewards and the learner on the models of the run."""
     settings, run = context.settings, context.run
     ppo_settings = ppo_settings_of(settings, run.path)
@@ -129,8 +142,9 @@ def make_learner(context: Context) -> PPOPTX:
         rewards.side("env"),
         seed=ppo_settings.seed,
     )
-    env = context.registry.make("TextRL/Tokens-v0", task=task)
-    return PPOPTX(env, ppo_settings, rewards=rewards.side("learner"), checkpoint_dir=context.checkpoints / "ppo")
+    context.registry.register_envs()
+    env = gymnasium.make("TextRL/Tokens-v0", task=task)
+    return PPOPTX(env, ppo_settings, rewards=rewards.side("learner"), checkpoint_dir=context.checkpoints / stage)
 
 
 def make_rewards(context: Context) -> RewardSum:
@@ -156,7 +170,7 @@ def ppo_settings_of(settings: RLHFSettings, run_dir: Path) -> PPOPTXSettings:
     )
 
 
-def _log(context: Context, stage: str):  # type: ignore[no-untyped-def]
+def _log(context: Context, stage: str) -> Log:
     def log(step: int, figures: Mapping[str, float]) -> None:
         context.run.append_metrics(stage, step, figures)
 

