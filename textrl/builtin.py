@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from textrl.hookspecs import hookimpl
-from textrl.specs import LearnerSpec, ModelSpec
+from textrl.specs import CommandSpec, LearnerSpec, ModelSpec
 
 
 @hookimpl
@@ -32,4 +32,14 @@ def textrl_models() -> Iterator[ModelSpec]:
         name="tiny-gpt2",
         target="textrl.models.loading:tiny_gpt2",
         summary="A small GPT-2 with random weights, made on the spot: the fallback without downloads.",
+    )
+
+
+@hookimpl
+def textrl_commands() -> Iterator[CommandSpec]:
+    """Commands that are not part of the command line itself."""
+    yield CommandSpec(
+        name="bench",
+        target="textrl.bench:bench",
+        summary="Measure what the README claims, such as the time to start.",
     )

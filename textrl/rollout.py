@@ -25,6 +25,7 @@ from textrl.mdp.sampling import greedy, sample
 from textrl.models.layers import base, blocks
 from textrl.models.stack import Trunk, frozen_depth, positions
 
+
 @dataclass(frozen=True)
 class Rollout:
     """Sampled responses.
@@ -117,7 +118,12 @@ def generate(
             if not bool(going.all()):
                 kept = going.nonzero().squeeze(1)
                 cache.batch_select_indices(kept)
-                alive, hidden, mask, step_positions = alive[kept], hidden[kept], mask[kept], step_positions[kept]
+                alive, hidden, mask, step_positions = (
+                    alive[kept],
+                    hidden[kept],
+                    mask[kept],
+                    step_positions[kept],
+                )
             logits = logits_of(hidden, weight, bias, temperature)
             at = torch.full_like(alive, t)
             tokens = greedy(logits) if deterministic else sample(logits, seed, episodes[alive], at)

@@ -121,8 +121,12 @@ def resolve(target: str, owner: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
-        raise PluginError(f"'{owner}' cannot be loaded: importing {module_name} raised {type(error).__name__}: {error}.") from error
+        raise PluginError(
+            f"'{owner}' cannot be loaded: importing {module_name} raised {type(error).__name__}: {error}."
+        ) from error
     try:
         return getattr(module, attribute)
     except AttributeError as error:
-        raise PluginError(f"'{owner}' cannot be loaded: {module_name} has no attribute '{attribute}'.") from error
+        raise PluginError(
+            f"'{owner}' cannot be loaded: {module_name} has no attribute '{attribute}'."
+        ) from error

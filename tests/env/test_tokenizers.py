@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,20 @@ def test_training_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="the disk is gone"):
         train_byte_bpe(texts(), 300, tmp_path / "tokenizer")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_leaves_nothing(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # a tokenizer.json is larger
+    try:
+        with pytest.raises(UserError, match=r"tokenizer: the tokenizer could not be written \(.*too large"):
+            train_byte_bpe(TEXTS, 300, tmp_path / "tokenizer")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="the tokenizer could not be written"):
+        train_byte_bpe(TEXTS, 300, tmp_path / "file" / "tokenizer")
 
 
 def test_a_tokenizer_that_is_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -41,7 +41,11 @@ def test_values_and_gradients_match_float64(
     theirs = table.gather(1, targets[:, None]).squeeze(1)
     assert torch.allclose(ours.double(), theirs, atol=1e-5)
     assert torch.allclose(entropy.double(), -(table.exp() * table).sum(-1), atol=1e-4)
-    inputs = [hidden, *([weight] if head_learns else []), *([bias] if head_learns and bias is not None else [])]
+    inputs = [
+        hidden,
+        *([weight] if head_learns else []),
+        *([bias] if head_learns and bias is not None else []),
+    ]
     got = torch.autograd.grad((ours * upstream).sum(), inputs)
     wanted = torch.autograd.grad((theirs * upstream.double()).sum(), inputs)
     for a, b in zip(got, wanted, strict=True):
@@ -56,7 +60,9 @@ def test_hand_computed_value() -> None:
 
 
 def test_no_rows_give_no_values() -> None:
-    assert token_logprobs(torch.zeros(0, 4), torch.zeros(5, 4), torch.zeros(0, dtype=torch.int64)).shape == (0,)
+    assert token_logprobs(torch.zeros(0, 4), torch.zeros(5, 4), torch.zeros(0, dtype=torch.int64)).shape == (
+        0,
+    )
 
 
 def test_forbidden_tokens_leave_the_entropy_finite() -> None:

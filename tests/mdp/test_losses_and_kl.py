@@ -76,7 +76,12 @@ def test_kl_estimators_by_enumeration() -> None:
 
 @pytest.mark.parametrize(
     ("kl", "factor"),
-    [(6.0, 1.0), (60.0, 1 + 0.2 * 512 / 10_000), (0.0, 1 - 0.2 * 512 / 10_000), (6.6, 1 + 0.1 * 512 / 10_000)],
+    [
+        (6.0, 1.0),
+        (60.0, 1 + 0.2 * 512 / 10_000),
+        (0.0, 1 - 0.2 * 512 / 10_000),
+        (6.6, 1 + 0.1 * 512 / 10_000),
+    ],
 )
 def test_adaptive_coefficient(kl: float, factor: float) -> None:
     got = adapt(0.15, kl, target=6.0, episodes=512, horizon=10_000)

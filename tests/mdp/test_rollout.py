@@ -68,7 +68,14 @@ def test_scalar_env_vector_env_and_batch_agree() -> None:
     prompts = [task.prompt_for(i) for i in range(count)]
     ids, mask = task.collate(prompts)
     batch = generate(
-        nets.policy, ids, mask, max_new_tokens=4, eos_ids={EOS}, pad_id=PAD, seed=3, episodes=torch.arange(count)
+        nets.policy,
+        ids,
+        mask,
+        max_new_tokens=4,
+        eos_ids={EOS},
+        pad_id=PAD,
+        seed=3,
+        episodes=torch.arange(count),
     )
     scored = task.score(task.batch(prompts, batch.response_ids, batch.response_mask)).total
     registry = get_registry()
@@ -76,7 +83,7 @@ def test_scalar_env_vector_env_and_batch_agree() -> None:
     env = gymnasium.make("TextRL/Tokens-v0", task=task)
     for episode in range(count):
         observation, info = env.reset()
-        assert info["episode"] == episode
+        assert info["episode_index"] == episode
         tokens, total, done = [], 0.0, False
         while not done:
             action, _ = learner.predict(observation, episodes=episode, positions=len(tokens))
@@ -87,14 +94,16 @@ def test_scalar_env_vector_env_and_batch_agree() -> None:
         assert total == pytest.approx(float(scored[episode].sum()), abs=1e-6)
     vector = gymnasium.make_vec("TextRL/Tokens-v0", num_envs=3, task=task)
     observation, info = vector.reset()
+    episodes = np.array(info["episode_index"])
     written: dict[int, list[int]] = {}
-    while len([e for e in written if e < count]) < count or any(int(e) < count for e in info["episode"]):
-        episodes = np.asarray(info["episode"])
+    while episodes.min() < count:
         positions = np.array([len(written.get(int(e), [])) for e in episodes])
         actions, _ = learner.predict(observation, episodes=episodes, positions=positions)
         for episode, action in zip(episodes, actions, strict=True):
             written.setdefault(int(episode), []).append(int(action))
-        observation, _, _, _, info = vector.step(actions)
+        observation, _, ended, _, info = vector.step(actions)
+        # Rows that ended have started the next episode in the same step.
+        episodes = np.where(ended, info.get("episode_index", episodes), episodes)
     for episode in range(count):
         assert written[episode] == batch.response_ids[episode][batch.response_mask[episode]].tolist()
 

@@ -40,7 +40,9 @@ def test_signed_keeps_the_bits() -> None:
 
 
 def test_noise_is_uniform() -> None:
-    numbers = counter_uniform(1, torch.arange(2000), torch.zeros(2000, dtype=torch.int64), 50).flatten().numpy()
+    numbers = (
+        counter_uniform(1, torch.arange(2000), torch.zeros(2000, dtype=torch.int64), 50).flatten().numpy()
+    )
     observed, _ = np.histogram(numbers, bins=100, range=(0, 1))
     chi2 = ((observed - 1000) ** 2 / 1000).sum()
     assert chi2 < 99 + 5 * (2 * 99) ** 0.5
@@ -66,7 +68,9 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
     logits, episodes = torch.randn(16, 300), torch.arange(16)
     positions = torch.arange(16) % 3
     together = sample(logits, 7, episodes, positions)
-    alone = [sample(logits[i : i + 1], 7, episodes[i : i + 1], positions[i : i + 1]).item() for i in range(16)]
+    alone = [
+        sample(logits[i : i + 1], 7, episodes[i : i + 1], positions[i : i + 1]).item() for i in range(16)
+    ]
     assert together.tolist() == alone
 
 

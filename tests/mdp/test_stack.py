@@ -12,7 +12,15 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from textrl.models.layers import freeze_below
 from textrl.models.loading import scorer_from_causal_lm
-from textrl.models.stack import Trunk, final_hidden, frozen_depth, run_blocks, score_ids, share_frozen, shared_depth
+from textrl.models.stack import (
+    Trunk,
+    final_hidden,
+    frozen_depth,
+    run_blocks,
+    score_ids,
+    share_frozen,
+    shared_depth,
+)
 
 VOCAB = 11
 
@@ -20,7 +28,9 @@ VOCAB = 11
 def make(kind: str) -> PreTrainedModel:
     torch.manual_seed(0)
     if kind == "gpt2":
-        config = GPT2Config(vocab_size=VOCAB, n_positions=32, n_embd=16, n_layer=4, n_head=2, initializer_range=0.4)
+        config = GPT2Config(
+            vocab_size=VOCAB, n_positions=32, n_embd=16, n_layer=4, n_head=2, initializer_range=0.4
+        )
         return GPT2LMHeadModel(config).eval()
     llama = LlamaConfig(
         vocab_size=VOCAB, hidden_size=16, intermediate_size=24, num_hidden_layers=4, num_attention_heads=2,

@@ -54,7 +54,9 @@ def summary(config: Path, name: str) -> dict[str, object]:
     return {key: found[key] for key in ("headline", "judges", "text", "reward_model")}
 
 
-def test_every_stage_and_a_resume_with_the_same_numbers(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_stage_and_a_resume_with_the_same_numbers(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run(config, "straight") == 0
     folder = config.parent / "runs" / "straight"
     for name in ("sft", "reward_model", "policy", "policy_last"):

@@ -9,7 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_world import EOS, PAD, PROMPTS, VOCAB, Env, TokenCount, kl_source, networks, small, source, tiny_gpt2, tiny_task
+from tiny_world import (
+    EOS,
+    PAD,
+    PROMPTS,
+    VOCAB,
+    Env,
+    TokenCount,
+    kl_source,
+    networks,
+    small,
+    source,
+    tiny_gpt2,
+    tiny_task,
+)
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from textrl import checkpoint
@@ -187,7 +200,9 @@ def test_it_converges_to_the_known_optimum() -> None:
         value_learning_rate=1e-2, lam=1.0, value_clip=None,
     )  # fmt: skip
     task = tiny_task(max_new_tokens=horizon)
-    made = PPOPTX(Env(task), chosen, rewards=RewardSum([kl_source(beta)]), networks=networks(chosen, tiny_gpt2()))
+    made = PPOPTX(
+        Env(task), chosen, rewards=RewardSum([kl_source(beta)]), networks=networks(chosen, tiny_gpt2())
+    )
 
     def anneal(made: PPOPTX) -> None:
         # A constant rate leaves a noise floor; the optimum is what is tested here, not the schedule.

@@ -16,7 +16,13 @@ JOB = Path(__file__).parent / "two_process_job.py"
 
 def run(processes: int, out: Path) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
     out.mkdir()
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={processes}",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     subprocess.run([*launcher, str(JOB), str(out)], check=True, env=environment, timeout=240)
     return json.loads((out / "figures.json").read_text()), torch.load(out / "weights.pt", weights_only=True)

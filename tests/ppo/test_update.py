@@ -65,7 +65,9 @@ def test_micro_batch_size_changes_nothing(micro: int, first_trainable: int) -> N
     parts = learner(micro_batch_size=micro, first_trainable=first_trainable)
     rows = torch.arange(48)
     collected = experience(whole)
-    for a, b in zip(gradients(whole, rows, collected), gradients(parts, rows, experience(parts)), strict=True):
+    for a, b in zip(
+        gradients(whole, rows, collected), gradients(parts, rows, experience(parts)), strict=True
+    ):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-6)
 
 

@@ -58,7 +58,9 @@ def kl_source(weight: float) -> Source:
 
 
 def tiny_task(max_new_tokens: int = 3, seed: int = 0) -> TokenTask:
-    return TokenTask(PROMPTS, None, VOCAB, {EOS}, PAD, max_new_tokens, RewardSum([source(TokenCount())]), seed)
+    return TokenTask(
+        PROMPTS, None, VOCAB, {EOS}, PAD, max_new_tokens, RewardSum([source(TokenCount())]), seed
+    )
 
 
 class Env:

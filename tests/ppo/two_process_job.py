@@ -29,7 +29,9 @@ def main() -> None:
         figures = {name: learner.metrics[name] for name in names} | {"timesteps": learner.num_timesteps}
         (out / "figures.json").write_text(json.dumps(figures))
         trained = learner.networks.trained()
-        torch.save({k: p.detach() for group in trained.values() for k, p in group.items()}, out / "weights.pt")
+        torch.save(
+            {k: p.detach() for group in trained.values() for k, p in group.items()}, out / "weights.pt"
+        )
 
 
 if __name__ == "__main__":

@@ -131,6 +131,18 @@ class TestWhichIds:
         with pytest.raises(UserError, match="differ, so ids cannot be shared"):
             build(scorer, policy_tokenizer=str(tmp_path), ids="shared")
 
+    def test_two_words_that_changed_places_are_a_difference(self, scorer, tmp_path):
+        words = [*WORDS[:-2], WORDS[-1], WORDS[-2]]
+        backend = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<pad>"))
+        backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        mine = word_tokenizer()
+        PreTrainedTokenizerFast(
+            tokenizer_object=backend, eos_token="<eos>", pad_token="<pad>", unk_token="<pad>"
+        ).save_pretrained(tmp_path)
+        assert not same_ids(str(tmp_path), mine)
+        mine.save_pretrained(tmp_path)
+        assert same_ids(str(tmp_path), mine)
+
     def test_a_template_or_chat_needs_text(self, scorer):
         assert not build(scorer, policy_tokenizer=str(scorer), template="Q {prompt} A {response}").shared
         with pytest.raises(UserError, match="drop template and chat"):
@@ -318,3 +330,6 @@ def test_frozen_blocks_that_the_policy_has_too_are_computed_once(policy, tmp_pat
     made.memo["trunk"] = trunk
     assert torch.allclose(reward(made), alone, atol=1e-6)
     assert 2 in trunk.hidden
+    # Whoever reads these outputs, and does not compute them again, sees that they were changed.
+    trunk.hidden[2] = trunk.hidden[2].roll(1, dims=-1)
+    assert not torch.allclose(reward(made), alone, atol=1e-3)

@@ -125,6 +125,10 @@ class TestKeyword:
     def test_by_hand(self, settings, expected):
         assert pay("keyword", settings, list(self.TEXTS)) == expected
 
+    def test_of_words_that_begin_alike_the_longest_counts(self):
+        settings = {"words": ["new", "york", "new york"], "mode": "count"}
+        assert pay("keyword", settings, ["New York", "york new"]) == [1, 2]
+
     def test_words_are_taken_literally_and_may_end_in_punctuation(self):
         assert pay("keyword", {"words": ["C++", "a.b"]}, ["I like C++.", "axb", "a.b"]) == [1, 0, 1]
 

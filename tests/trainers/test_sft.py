@@ -251,10 +251,11 @@ def test_a_model_that_scales_its_logits_is_refused() -> None:
 
 def test_weights_of_low_precision_are_refused() -> None:
     model = make_lm("llama").to(torch.bfloat16)
-    with pytest.raises(UserError, match="is torch.bfloat16; load the model in float32"):
+    with pytest.raises(UserError, match=r"is torch\.bfloat16; load the model in float32"):
         train_sft(model, TOKENIZER, demonstrations(2), SFTSettings(precision="fp32"), log=silent)
 
 
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft's
 def test_lora_trains_its_own_weights_only() -> None:
     peft = pytest.importorskip("peft")
     config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM")

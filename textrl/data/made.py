@@ -27,7 +27,14 @@ _BAD = (
 )  # fmt: skip
 _PLAIN = ("long", "quiet", "short", "loud", "familiar", "small", "old", "simple", "dark", "slow")
 _LINKS = ("and", "but", "and at times", "yet also", "and in the end")
-_ENDS = ("from start to finish", "for most viewers", "at every turn", "in its own way", "on the big screen", "this time")
+_ENDS = (
+    "from start to finish",
+    "for most viewers",
+    "at every turn",
+    "in its own way",
+    "on the big screen",
+    "this time",
+)
 
 
 def made_reviews(count: int, seed: int) -> list[Rated]:

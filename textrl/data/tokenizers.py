@@ -7,7 +7,6 @@ never read a special token out of ordinary text, so a prompt cannot end its own 
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable
 from functools import lru_cache
@@ -34,7 +33,8 @@ def train_byte_bpe(texts: Iterable[str], vocab_size: int, path: str | Path) -> P
             complete or not at all.
 
     Raises:
-        UserError: When the vocabulary is too small or the folder already holds something.
+        UserError: When the vocabulary is too small, or the folder already holds something or cannot be
+            written.
     """
     if vocab_size < SMALLEST_VOCAB:
         raise UserError(
@@ -45,15 +45,15 @@ def train_byte_bpe(texts: Iterable[str], vocab_size: int, path: str | Path) -> P
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} already exists and is not an empty folder; choose another path.")
     tokenizer = _wrap(_train(texts, vocab_size))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        tokenizer.save_pretrained(unfinished)
-        os.chmod(unfinished, 0o755)  # mkdtemp's 0700 would keep colleagues out
-        os.replace(unfinished, path)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as unfinished:
+            finished = Path(unfinished) / "tokenizer"
+            tokenizer.save_pretrained(finished)
+            os.replace(finished, path)
+    except Exception as error:  # the writer in Rust raises plain exceptions
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: the tokenizer could not be written ({reason}).") from error
     return tokenizer
 
 

@@ -56,7 +56,8 @@ def token_logprobs_and_entropy(
     if torch.is_autocast_enabled(hidden.device.type):
         dtype = torch.get_autocast_dtype(hidden.device.type)
         hidden, weight = hidden.to(dtype), weight.to(dtype)
-    out: tuple[Tensor, Tensor] = _ChunkedLogprob.apply(hidden, weight, bias, targets, temperature, chunk)
+    apply: Any = _ChunkedLogprob.apply  # torch leaves it untyped
+    out: tuple[Tensor, Tensor] = apply(hidden, weight, bias, targets, temperature, chunk)
     return out
 
 

@@ -195,8 +195,8 @@ def _alias(ours: list[nn.Parameter], theirs: list[nn.Parameter]) -> bool:
 
 
 def _embedding_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
-    inner = base(model)
-    found = list(inner.get_input_embeddings().parameters())
+    inner: Any = base(model)
+    found: list[nn.Parameter] = list(inner.get_input_embeddings().parameters())
     if hasattr(inner, "wpe"):
         found += list(inner.wpe.parameters())
     return found
@@ -224,8 +224,8 @@ def _view(model: PreTrainedModel, start: int, stop: int, final: bool) -> nn.Modu
         # A view is not a submodule of the model, so train() and eval() do not reach its own flag.
         views[key].training = base(model).training
         return views[key]
-    inner = base(model)
-    view = copy.copy(inner)
+    inner: Any = base(model)
+    view: Any = copy.copy(inner)
     view._modules = dict(inner._modules)
     view.config = copy.copy(inner.config)
     view.config.num_hidden_layers = stop - start
@@ -237,4 +237,4 @@ def _view(model: PreTrainedModel, start: int, stop: int, final: bool) -> nn.Modu
     if start and "wpe" in inner._modules:
         view._modules["wpe"] = _NoPositions(inner.config.n_embd)
     views[key] = view
-    return view
+    return views[key]

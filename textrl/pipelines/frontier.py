@@ -51,9 +51,7 @@ def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, comma
     arms = {name: arm_settings(settings.base, name, changes, node) for name, changes in settings.arms.items()}
     shared = {"prepare": prepare, "sft": stages.sft, "reward_model": stages.reward_model}
     names = [*shared, *(f"{name}_seed{seed}" for seed in settings.seeds for name in arms)]
-    context = rlhf.start(
-        node, settings.base, to_plain(settings), registry, run_dir, resume, command, names
-    )
+    context = rlhf.start(node, settings.base, to_plain(settings), registry, run_dir, resume, command, names)
     for name, stage in shared.items():
         rlhf.run_stage(context, name, stage)
     for seed in settings.seeds:

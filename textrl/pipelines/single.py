@@ -45,7 +45,9 @@ def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, comma
     spec = registry.find("learner", config.learner)
     settings_class = spec.load_settings()
     settings = (
-        build(settings_class, config.settings, where=node.where, prefix="settings") if settings_class else None
+        build(settings_class, config.settings, where=node.where, prefix="settings")
+        if settings_class
+        else None
     )
     arguments = dict(config.env)
     env_id = arguments.pop("id", None)

@@ -212,4 +212,3 @@ def describe(
     variance = explained_variance(values, returns[mask])
     out |= {"train/entropy": per_token, "train/logprob_gap": float(gap.max())}
     return out | ({} if math.isnan(variance) else {"train/explained_variance": variance})
-

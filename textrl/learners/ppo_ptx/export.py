@@ -21,7 +21,9 @@ def export_policy(networks: Networks, path: str | Path, weights: Mapping[str, Te
         path: The folder.
         weights: Trainable weights to use instead of the current ones, by name; empty keeps those.
     """
-    policy = copy.deepcopy(networks.policy, {id(p): p for p in networks.policy.parameters() if not p.requires_grad})
+    policy = copy.deepcopy(
+        networks.policy, {id(p): p for p in networks.policy.parameters() if not p.requires_grad}
+    )
     for name, param in policy.named_parameters():
         if name in weights:
             param.data = weights[name].clone()

@@ -306,14 +306,18 @@ class PPOPTX:
 def _task_of(env: Any) -> TokenTask:
     task = getattr(getattr(env, "unwrapped", env), "task", None)
     if not isinstance(task, TokenTask):
-        raise UserError(f"PPO-ptx needs a token environment such as TextRL/Tokens-v0, not {type(env).__name__}.")
+        raise UserError(
+            f"PPO-ptx needs a token environment such as TextRL/Tokens-v0, not {type(env).__name__}."
+        )
     if task.allowed is not None:
         raise UserError("PPO-ptx does not take a task with an action mask: scoring would not see the mask.")
     return task
 
 
 def _keys(given: Any, count: int, device: torch.device) -> Tensor:
-    numbers = np.zeros(count, np.int64) if given is None else np.broadcast_to(np.asarray(given, np.int64), (count,))
+    numbers = (
+        np.zeros(count, np.int64) if given is None else np.broadcast_to(np.asarray(given, np.int64), (count,))
+    )
     return torch.from_numpy(numbers.copy()).to(device)
 
 
@@ -330,7 +334,11 @@ class _Progress:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
             self.bar = Progress(
-                TextColumn("PPO-ptx"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[say]}")
+                TextColumn("PPO-ptx"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[say]}"),
             )
             self.bar.start()
             self.job = self.bar.add_task("", total=self.total, completed=self._at(), say="")

@@ -33,7 +33,9 @@ class PretrainingStream:
         joined = [token for document in documents for token in (*document, separator)]
         count = len(joined) // length
         if not count:
-            raise UserError(f"The pretraining text has {len(joined)} tokens, fewer than one piece of {length}.")
+            raise UserError(
+                f"The pretraining text has {len(joined)} tokens, fewer than one piece of {length}."
+            )
         self.pieces = torch.tensor(joined[: count * length], dtype=torch.int64).view(count, length)
         self.seed = seed
 

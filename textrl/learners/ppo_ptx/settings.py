@@ -93,7 +93,13 @@ class PPOPTXSettings:
         Raises:
             ValueError: Names the setting, its value and the fix.
         """
-        for name in ("episodes_per_iteration", "minibatches", "epochs", "micro_batch_size", "checkpoint_every"):
+        for name in (
+            "episodes_per_iteration",
+            "minibatches",
+            "epochs",
+            "micro_batch_size",
+            "checkpoint_every",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("temperature", "learning_rate", "value_learning_rate", "max_grad_norm", "clip"):
@@ -104,8 +110,8 @@ class PPOPTXSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
         if self.episodes_per_iteration % self.minibatches:
             raise ValueError(
-                f"episodes_per_iteration is {self.episodes_per_iteration}, which {self.minibatches} minibatches "
-                "do not divide; choose a multiple"
+                f"episodes_per_iteration is {self.episodes_per_iteration}, which {self.minibatches} "
+                "minibatches do not divide; choose a multiple"
             )
         if self.ptx_coef < 0:
             raise ValueError(f"ptx_coef is {self.ptx_coef}; it must be 0 or more")

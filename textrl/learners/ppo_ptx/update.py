@@ -116,14 +116,14 @@ class Updater:
         policy = policy_loss(
             new, experience.logprobs[rows][actions], experience.advantages[rows][actions], settings.clip
         )
-        (policy.total / count).backward()
+        torch.autograd.backward(policy.total / count)
         value = value_loss(
             networks.values(ids, mask, actions, trunk),
             experience.values[rows][actions],
             experience.returns[rows][actions],
             settings.value_clip,
         )
-        (value.total / count).backward()
+        torch.autograd.backward(value.total / count)
         return {
             "policy": float(policy.total.detach()),
             "value": float(value.total.detach()),
@@ -143,13 +143,13 @@ class Updater:
         count = examples * (ids.shape[1] - 1)
         ids = ids[self.accelerator.process_index :: self.accelerator.num_processes].to(networks.policy.device)
         total = 0.0
-        for part in ids.split(settings.micro_batch_size):
+        for part in torch.split(ids, settings.micro_batch_size):
             mask = torch.ones_like(part, dtype=torch.bool)
             actions = mask.clone()
             actions[:, 0] = False
             logprobs, _ = networks.logprobs(networks.policy, part, mask, actions, None)
             loss = -logprobs.sum()
-            (settings.ptx_coef * loss / count).backward()
+            torch.autograd.backward(settings.ptx_coef * loss / count)
             total += float(loss.detach())
         return {"train/ptx_loss": sum_metrics(self.accelerator, {"loss": total})["loss"] / count}
 

@@ -40,7 +40,9 @@ def evaluate(context: Context) -> dict[str, Any]:
     rewards = make_rewards(context).side("env")
     task = evaluation_task(context, tokenizer, rewards)
     depths = shared_depths(before, after, rewards)
-    sampled = {name: sample_all(context, model, task, depths) for name, model in (("b", before), ("a", after))}
+    sampled = {
+        name: sample_all(context, model, task, depths) for name, model in (("b", before), ("a", after))
+    }
     texts = {name: [task.decode(row) for row in responses(rows)] for name, rows in sampled.items()}
     prompts = [prompt.text for prompt in task.prompts]
     judges = judges_of(context)
@@ -52,7 +54,9 @@ def evaluate(context: Context) -> dict[str, Any]:
     summary["reward_model"] = compare_scores(scores["b"], scores["a"]) | {
         "pair_accuracy": trained.get("pair_accuracy")
     }
-    context.run.summarise(summary | {"names": {"before": "SFT", "after": "PPO-ptx" if context.settings.ppo.ptx_coef else "PPO"}})
+    context.run.summarise(
+        summary | {"names": {"before": "SFT", "after": "PPO-ptx" if context.settings.ppo.ptx_coef else "PPO"}}
+    )
     shown = context.settings.evaluation.shown
     context.run.write_jsonl(
         "samples.jsonl", sample_summary(texts["b"], texts["a"], prompts, judges[0].judge, count=shown)
@@ -133,7 +137,9 @@ def episode_rewards(task: TokenTask, rollouts: Sequence[Rollout]) -> list[float]
 
 
 @torch.no_grad()
-def held_out_kl(before: PreTrainedModel, after: PreTrainedModel, rollouts: Sequence[Rollout]) -> dict[str, Any]:
+def held_out_kl(
+    before: PreTrainedModel, after: PreTrainedModel, rollouts: Sequence[Rollout]
+) -> dict[str, Any]:
     """Return the KL of the trained policy to the SFT model, nats per sequence: the mean of summed k1."""
     sums: list[float] = []
     for rollout in rollouts:
@@ -168,8 +174,6 @@ def forgetting(
     }
 
 
-
-
 def measure_point(context: Context, learner: PPOPTX) -> dict[str, float]:
     """Return one point of the frontier for a policy in training: KL, judge's gain, change of perplexity.
 
@@ -186,7 +190,9 @@ def measure_point(context: Context, learner: PPOPTX) -> dict[str, float]:
     if key not in _BASELINES:
         reference = networks.reference
         rows = [[task.decode(row)] for row in responses(sample_all(context, reference, task))]
-        texts = json.loads((context.run.path / "data" / "perplexity.json").read_text(encoding="utf-8"))["texts"]
+        texts = json.loads((context.run.path / "data" / "perplexity.json").read_text(encoding="utf-8"))[
+            "texts"
+        ]
         (scores,) = score_samples(judge, prompts, rows)
         _BASELINES[key] = (scores, texts, perplexity(reference, tokenizer, texts))
     before, texts, ordinary = _BASELINES[key]

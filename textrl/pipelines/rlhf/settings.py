@@ -41,8 +41,8 @@ class DataSettings:
                 raise ValueError(f"there is no corpus '{name}'.{did_you_mean(name, CORPORA)}")
         if self.perplexity_corpus in self.ptx_corpora:
             raise ValueError(
-                f"perplexity_corpus is {self.perplexity_corpus}, which the pretraining stream holds and would "
-                "adapt to; choose another corpus for one of them"
+                f"perplexity_corpus is {self.perplexity_corpus}, which the pretraining stream holds "
+                "and would adapt to; choose another corpus for one of them"
             )
 
 

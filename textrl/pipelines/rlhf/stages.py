@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from textrl import checkpoint
 from textrl.config import ConfigNode
 from textrl.data.prompts import read_prompts
+from textrl.fit import checkpoint_step
 from textrl.learners.ppo_ptx import PPOPTX, PPOPTXSettings
 from textrl.mdp.task import TokenTask
 from textrl.models.loading import load_causal_lm, scorer_from_causal_lm
@@ -24,7 +26,7 @@ from textrl.reward_model import train_reward_model
 from textrl.rewards import RewardSum, build_rewards
 from textrl.runs import Run
 from textrl.sft import train_sft
-from textrl.training import Log
+from textrl.training import Log, progress
 
 
 @dataclass(frozen=True)
@@ -54,17 +56,18 @@ def sft(context: Context) -> dict[str, Any]:
     settings = context.settings
     torch.manual_seed(settings.sft.seed)
     model, tokenizer = load_causal_lm(settings.model, registry=context.registry)
-    held_out = len(context.material.demonstrations) // 20
-    result = train_sft(
-        model,
-        tokenizer,
-        context.material.demonstrations[held_out:],
-        settings.sft,
-        log=_log(context, "sft"),
-        checkpoint_dir=context.checkpoints / "sft",
-        resume=context.resume,
-        held_out=context.material.demonstrations[:held_out],
-    )
+    held_out = min(64, len(context.material.demonstrations) // 20)
+    with _logging(context, "sft", "SFT") as log:
+        result = train_sft(
+            model,
+            tokenizer,
+            context.material.demonstrations[held_out:],
+            settings.sft,
+            log=log,
+            checkpoint_dir=context.checkpoints / "sft",
+            resume=context.resume,
+            held_out=context.material.demonstrations[:held_out],
+        )
 
     def save(folder: Path) -> None:
         model.save_pretrained(folder)
@@ -80,17 +83,18 @@ def reward_model(context: Context) -> dict[str, Any]:
     torch.manual_seed(settings.seed)
     policy, tokenizer = load_causal_lm(str(context.models / "sft"))
     model = scorer_from_causal_lm(policy, layers=settings.layers)
-    result = train_reward_model(
-        model,
-        tokenizer,
-        context.material.rankings,
-        context.material.demonstrations[:256],
-        settings,
-        log=_log(context, "reward_model"),
-        checkpoint_dir=context.checkpoints / "reward_model",
-        resume=context.resume,
-        held_out=context.material.rankings_test,
-    )
+    with _logging(context, "reward_model", "reward model") as log:
+        result = train_reward_model(
+            model,
+            tokenizer,
+            context.material.rankings,
+            context.material.demonstrations[:256],
+            settings,
+            log=log,
+            checkpoint_dir=context.checkpoints / "reward_model",
+            resume=context.resume,
+            held_out=context.material.rankings_test,
+        )
 
     def save(folder: Path) -> None:
         model.save_pretrained(folder)
@@ -144,7 +148,9 @@ def make_learner(context: Context, stage: str) -> PPOPTX:
     )
     context.registry.register_envs()
     env = gymnasium.make("TextRL/Tokens-v0", task=task)
-    return PPOPTX(env, ppo_settings, rewards=rewards.side("learner"), checkpoint_dir=context.checkpoints / stage)
+    return PPOPTX(
+        env, ppo_settings, rewards=rewards.side("learner"), checkpoint_dir=context.checkpoints / stage
+    )
 
 
 def make_rewards(context: Context) -> RewardSum:
@@ -170,8 +176,15 @@ def ppo_settings_of(settings: RLHFSettings, run_dir: Path) -> PPOPTXSettings:
     )
 
 
-def _log(context: Context, stage: str) -> Log:
-    def log(step: int, figures: Mapping[str, float]) -> None:
-        context.run.append_metrics(stage, step, figures)
+@contextmanager
+def _logging(context: Context, stage: str, title: str) -> Iterator[Log]:
+    """Show progress and write metrics; on resume the rows after the checkpoint are written again."""
+    folder = context.checkpoints / stage
+    context.run.rewind(stage, checkpoint_step(folder) if context.resume and folder.exists() else 0)
+    with progress(title) as show:
 
-    return log
+        def log(step: int, figures: Mapping[str, float]) -> None:
+            context.run.append_metrics(stage, step, figures)
+            show(step, figures)
+
+        yield log
