@@ -29,7 +29,7 @@ quickstart: $(VENV)/.weights
 	$(BIN)/textrl run configs/quickstart.yaml --name $(NAME)
 
 test: $(VENV)/.dev lint browser
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -27,12 +27,13 @@ from textrl.data.rankings import RankingGroup
 from textrl.distributed import share, sum_metrics
 from textrl.errors import UserError
 from textrl.fit import fit
+from textrl.mdp.order import visit
 from textrl.mdp.ranking import PairDivisor, kwise_loss, pair_counts
 from textrl.models.loading import blocks
 from textrl.models.precision import resolve_precision
 from textrl.models.stack import frozen_depth, run_blocks, score_positions
 from textrl.sft import SFTExample, rows_of
-from textrl.training import FitResult, Log, TrainSettings, prepare, require, shuffled
+from textrl.training import FitResult, Log, TrainSettings, prepare, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +253,7 @@ class _RankingJob:
         """Accumulate the gradient of one step: the mean of the groups' losses."""
         size, count = self.settings.batch_size, len(self.groups)
         numbers = range(step * size, min((step + 1) * size, count * self.settings.epochs))
-        batch = [self.groups[shuffled(i, count, self.settings.seed)] for i in numbers]
+        batch = [self.groups[visit((self.settings.seed,), i, count)] for i in numbers]
         sums = {"loss": 0.0, "tokens": 0.0, "correct": 0.0, "decided": 0.0, "score": 0.0, "rows": 0.0}
         for groups in self.micro_batches(batch):
             scores, ranks, mask = self.score_groups(groups, step)

@@ -36,8 +36,9 @@ from textrl.distributed import share, sum_metrics
 from textrl.errors import UserError
 from textrl.fit import fit
 from textrl.mdp.logprobs import token_logprobs
+from textrl.mdp.order import visit
 from textrl.models.precision import resolve_precision
-from textrl.training import Log, TrainSettings, prepare, require, shuffled
+from textrl.training import Log, TrainSettings, prepare, require
 
 
 @dataclass(frozen=True)
@@ -237,8 +238,8 @@ class _Batches:
         size, seed = self.settings.batch_size, self.settings.seed
         text = [math.floor(s * size * self.settings.pretrain_fraction) for s in (step, step + 1)]
         own = [min(s * size - t, self.total) for s, t in zip((step, step + 1), text, strict=True)]
-        picked = [self.rows[shuffled(i, len(self.rows), seed)] for i in range(*own)]
-        return picked + [self.text[shuffled(i, len(self.text), seed + 1)] for i in range(*text)]
+        picked = [self.rows[visit((seed,), i, len(self.rows))] for i in range(*own)]
+        return picked + [self.text[visit((seed + 1,), i, len(self.text))] for i in range(*text)]
 
 
 class _SFTJob:

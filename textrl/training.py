@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from types import FrameType
 from typing import Any, Protocol
 
@@ -107,21 +106,6 @@ def learning_rate(step: int, total: int, settings: TrainSettings) -> float:
     span = max(total - settings.warmup_steps - 1, 1)
     cosine = 0.5 * (1 + math.cos(math.pi * min((step - settings.warmup_steps) / span, 1.0)))
     return settings.lr * (settings.final_lr_fraction + (1 - settings.final_lr_fraction) * cosine)
-
-
-def shuffled(index: int, count: int, seed: int) -> int:
-    """Return the `index`-th item of an endless stream that visits `count` items once an epoch.
-
-    Each epoch has its own order, drawn from (seed, epoch). Random access, no state.
-    """
-    epoch, position = divmod(index, count)
-    return _order(count, seed, epoch)[position]
-
-
-@lru_cache(maxsize=8)
-def _order(count: int, seed: int, epoch: int) -> tuple[int, ...]:
-    generator = torch.Generator().manual_seed(hash((seed, epoch)) & (2**63 - 1))
-    return tuple(torch.randperm(count, generator=generator).tolist())
 
 
 def prepare(model: PreTrainedModel, settings: TrainSettings, accelerator: Accelerator | None) -> Accelerator:

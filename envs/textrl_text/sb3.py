@@ -30,7 +30,7 @@ try:
     from stable_baselines3.common.vec_env import VecEnv
 except ImportError as error:
     raise UserError(
-        "TokenVecEnv needs Stable-Baselines3; run pip install 'textrl-mdp[sb3]' in the environment."
+        "TokenVecEnv needs Stable-Baselines3; run pip install stable-baselines3 in the environment."
     ) from error
 
 

@@ -108,7 +108,7 @@ def test_without_a_tokenizer_tokens_are_left_out() -> None:
 
 
 def test_sets_of_unlike_size_are_compared_on_as_many_texts() -> None:
-    before = [[" a b", " c d"], [" e f", " g h"]]
+    before = [[" a b", " a b"], [" e f", " e f"]]
     summary = evaluate_texts(before, [[" a b"], [" e f"]], ["One", "Two"], [fitted()])
     assert summary["text"]["distinct_2"] == {"before": 1.0, "after": 1.0}
     assert summary["judges"][0]["win_rate"]["value"] == 0.5

@@ -92,6 +92,14 @@ def test_passages_are_whole_sentences_of_one_document(
     assert found != other
 
 
+def test_passages_that_come_out_too_long_are_left_out(
+    made_folder: Path, letters: PreTrainedTokenizerFast
+) -> None:
+    found = ordinary_passages("nyt", letters, tokens=10**9, shortest=90, longest=120, folder=made_folder)
+    assert len(found) >= 5
+    assert all(90 <= len(letters(text)["input_ids"]) <= 120 for text in found)
+
+
 def test_no_passage_is_drawn_twice(made_folder: Path, letters: PreTrainedTokenizerFast) -> None:
     found = ordinary_passages("nyt", letters, tokens=10**9, shortest=60, longest=400, folder=made_folder)
     assert len(found) == len(set(found)) > 20

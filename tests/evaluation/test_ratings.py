@@ -99,13 +99,14 @@ def test_nothing_in_the_archive_chooses_where_a_file_goes(tmp_path: Path) -> Non
     assert not Path("/tmp/textrl_evil.txt").exists()
 
 
-def test_a_link_in_place_of_a_table_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["/etc/passwd", "tweets_anonDataRatings.txt"])
+def test_a_link_in_place_of_a_table_is_refused(tmp_path: Path, target: str) -> None:
     inner = io.BytesIO()
     with tarfile.open(fileobj=inner, mode="w:gz") as archive:
         for name, content in made_tables(4).items():
             if name == "tweets_GroundTruth.txt":
                 link = tarfile.TarInfo(f"hutto_ICWSM_2014/{name}")
-                link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+                link.type, link.linkname = tarfile.SYMTYPE, target
                 archive.addfile(link)
             else:
                 add(archive, f"hutto_ICWSM_2014/{name}", content)

@@ -119,7 +119,7 @@ def test_frontier_compares_arms(config: Path) -> None:
         "pipeline": "frontier", "base": base, "seeds": [0], "every": 2,
         "arms": {"ptx": {"ptx_coef": 0.1}, "plain": {"ptx_coef": 0.0}},
     }  # fmt: skip
-    config.write_text(yaml.safe_dump(frontier))
+    config.write_text(yaml.safe_dump(frontier, sort_keys=False))
     assert run(config, "frontier") == 0
     found = json.loads((config.parent / "runs" / "frontier" / "summary.json").read_text())
     steps = [(point["arm"], point["step"]) for point in found["frontier"]]

@@ -123,7 +123,7 @@ def test_gradient_is_that_of_the_clipped_surrogate_written_out() -> None:
             ratio = (logits[at - 1, ids[0, at]] - collected.logprobs[row, column]).exp()
             advantage = collected.advantages[row, column]
             total = total - torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
-            clipped += int(abs(float(ratio) - 1) > 0.2)
+            clipped += int(abs(ratio.item() - 1) > 0.2)
             count += 1
     (total / count).backward()
     assert clipped > 0

@@ -147,6 +147,14 @@ ENV = """
     class SilentVector(Vector):
         metadata = {}
 
+    class ResetsOutside(Vector):
+        def reset(self, *, seed=None, options=None):
+            return np.full((self.num_envs, 2), 3.0, dtype=np.float32), {}
+
+    class StepsOutside(Vector):
+        def step(self, actions):
+            return np.full((self.num_envs, 2), 3.0, dtype=np.float32), *super().step(actions)[1:]
+
     class OneReward(Vector):
         def step(self, actions):
             observation, _, terminated, truncated, info = super().step(actions)
@@ -161,6 +169,8 @@ ENV = """
         ("OutOfSpace", "Vector", "check_env", "observation"),
         ("Warns", "Vector", "check_env", "warns"),
         ("Good", "SilentVector", "vector", "autoreset_mode"),
+        ("Good", "ResetsOutside", "vector", "reset() gave an observation outside"),
+        ("Good", "StepsOutside", "vector", "step() gave an observation outside"),
         ("Good", "OneReward", "vector", "num_envs"),
     ],
 )

@@ -317,8 +317,10 @@ class TestCallable:
     def test_a_file_that_fails_is_refused_and_can_be_repaired(self, tmp_path):
         path = tmp_path / "score.py"
         path.write_text("import a_module_that_is_not_there\n")
+        before = set(sys.modules)
         with pytest.raises(UserError, match=r"cannot be imported \(ModuleNotFoundError"):
             pay("callable", {"function": f"{path}:score"}, ["x"])
+        assert [name for name in set(sys.modules) - before if name.startswith("_textrl_callable")] == []
         path.write_text("def score(prompt, response, record): return math.pi\nimport math  # now it loads\n")
         assert pay("callable", {"function": f"{path}:score"}, ["x"]) == [round(math.pi, 6)]
 

@@ -14,9 +14,10 @@ from transformers import PreTrainedModel
 import textrl.sft
 from textrl.batching import Row, pad
 from textrl.errors import UserError
+from textrl.mdp.order import visit
 from textrl.models.loading import freeze_below
 from textrl.sft import SFTExample, SFTSettings, nll_sum, rows_of, train_sft
-from textrl.training import TrainSettings, learning_rate, make_optimizer, progress, shuffled
+from textrl.training import TrainSettings, learning_rate, make_optimizer, progress
 
 ARCHITECTURES = pytest.mark.parametrize("kind", ["gpt2", "llama"])
 TOKENIZER = make_tokenizer()
@@ -74,7 +75,7 @@ def test_training_equals_a_plain_loop(kind: str) -> None:
     rows = rows_of(plain, TOKENIZER, examples, SFTSettings(), "Example")
     moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in plain.named_parameters()}
     for step in range(steps):
-        batch = [rows[shuffled(i, 16, seed=0)] for i in range(8 * step, 8 * step + 8)]
+        batch = [rows[visit((0,), i, 16)] for i in range(8 * step, 8 * step + 8)]
         plain.zero_grad()
         loss = reference_loss(plain, batch) / sum(row.targets for row in batch)
         loss.backward()
@@ -174,11 +175,11 @@ def test_pretraining_text_is_mixed_in_and_all_of_it_counts() -> None:
 
 
 def test_every_example_is_seen_once_an_epoch_in_another_order() -> None:
-    first = [shuffled(i, 10, seed=4) for i in range(10)]
-    second = [shuffled(i, 10, seed=4) for i in range(10, 20)]
+    first = [visit((4,), i, 10) for i in range(10)]
+    second = [visit((4,), i, 10) for i in range(10, 20)]
     assert sorted(first) == sorted(second) == list(range(10))
     assert first != second
-    assert first != [shuffled(i, 10, seed=5) for i in range(10)]
+    assert first != [visit((5,), i, 10) for i in range(10)]
 
 
 def test_schedule_by_hand() -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textrl.errors import UserError
+from textrl.mdp.order import keyed_order
 from textrl.protocols import Batch
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class TokenTask:
             seed: Overrides the task's own seed.
         """
         epoch, position = divmod(episode, len(self.prompts))
-        order = _order(self.seed if seed is None else seed, epoch, len(self.prompts))
+        order = keyed_order((self.seed if seed is None else seed, epoch), len(self.prompts))
         return self.prompts[int(order[position])]
 
     def finish_reason(self, token: int, length: int) -> FinishReason | None:
@@ -255,10 +255,3 @@ class TokenTask:
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
-
-
-@lru_cache(maxsize=8)
-def _order(seed: int, epoch: int, count: int) -> NDArray[np.intp]:
-    # NumPy promises the raw stream of a bit generator for ever, but not Generator.permutation's.
-    raw = np.random.PCG64([seed, epoch]).random_raw(count)
-    return np.argsort(raw, kind="stable")

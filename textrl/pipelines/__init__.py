@@ -45,7 +45,7 @@ def run_config(
         target = "textrl.pipelines.single:run"
     elif name is None:
         raise UserError(f"{node.name}: name a 'pipeline' ({', '.join(PIPELINES)}) or a 'learner'.")
-    elif name not in PIPELINES:
+    elif not isinstance(name, str) or name not in PIPELINES:
         known = did_you_mean(str(name), PIPELINES)
         raise UserError(f"{node.where('pipeline')}: there is no pipeline '{name}'.{known}")
     else:

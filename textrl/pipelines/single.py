@@ -54,7 +54,9 @@ def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, comma
     if env_id is None:
         raise UserError(f"{node.where('env')}: the environment has no 'id'; give a registered name.")
     registry.find("env", env_id)
-    rewards = build_rewards(config.sources, config.rewards, registry, node.where)
+    policy = config.settings.get("policy")
+    sources = {name: with_tokenizer(name, section, policy) for name, section in config.sources.items()}
+    rewards = build_rewards(sources, config.rewards, registry, node.where)
     registry.register_envs()
     if rewards.sources:
         arguments["rewards"] = rewards.side("env")
@@ -73,3 +75,10 @@ def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, comma
     record.mark_done(config.learner, {"timesteps": learner.num_timesteps})
     write_report(record.path)
     return 0
+
+
+def with_tokenizer(name: str, section: Mapping[str, Any] | None, policy: Any) -> Mapping[str, Any] | None:
+    """Tell a reward model whose tokens it will see, so that it need not tokenise them again."""
+    if not isinstance(section, Mapping) or section.get("use", name) != "reward_model" or policy is None:
+        return section
+    return {"policy_tokenizer": policy, **section}

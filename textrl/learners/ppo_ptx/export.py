@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from textrl.learners.ppo_ptx.networks import Networks
 
@@ -30,7 +30,8 @@ def export_policy(networks: Networks, path: str | Path, weights: Mapping[str, Te
     layers = [m for m in policy.modules() if hasattr(m, "get_delta_weight")]
     for layer in layers:
         base = layer.get_base_layer()
-        base.weight.data = base.weight + layer.get_delta_weight("default")
+        # A new parameter: the old one is shared with the policy that goes on learning.
+        base.weight = nn.Parameter(base.weight + layer.get_delta_weight("default"))
     if layers:
         for module in list(policy.modules()):
             for child_name, child in list(module.named_children()):

@@ -148,8 +148,17 @@ def _add_lora(policy: PreTrainedModel, settings: PPOPTXSettings) -> None:
         r=settings.lora_rank,
         lora_alpha=2 * settings.lora_rank,
         lora_dropout=0.0,
-        target_modules="all-linear",
+        target_modules=sorted(_linear_names(blocks(policy)[-1])),
         layers_to_transform=layers,
         task_type="CAUSAL_LM",
     )
     inject_adapter_in_model(config, policy)
+
+
+def _linear_names(block: nn.Module) -> set[str]:
+    """Return the last names of a block's matrix products; GPT-2 keeps its own in transformers' Conv1D."""
+    return {
+        name.rpartition(".")[2]
+        for name, module in block.named_modules()
+        if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+    }

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from textrl.data.prompts import read_prompts
 from textrl.evaluation.compare import compare_scores, evaluate_texts, sample_summary, score_samples
-from textrl.evaluation.perplexity import Perplexity, perplexity, perplexity_change
+from textrl.evaluation.perplexity import Perplexity, perplexities, perplexity, perplexity_change
 from textrl.evaluation.statistics import bootstrap_mean, paired_gain, win_rate
 from textrl.learners.ppo_ptx import PPOPTX
 from textrl.mdp.kl import k1
@@ -163,7 +163,7 @@ def forgetting(
     """Return the change of perplexity on ordinary text that is not in the pretraining stream."""
     file = context.run.path / "data" / "perplexity.json"
     corpus = json.loads(file.read_text(encoding="utf-8"))
-    first, second = (perplexity(model, tokenizer, corpus["texts"]) for model in (before, after))
+    first, second = perplexities([before, after], tokenizer, corpus["texts"])
     change = perplexity_change(first, second).plain()
     return {
         "perplexity_before": first.value,

@@ -18,5 +18,7 @@ def judges_of(context: Context) -> Sequence[FittedJudge]:
     key = str(context.run.path)
     if key not in _FITTED:
         names = ("tfidf",) if context.settings.data.source == "made" else ("minilm", "tfidf")
-        _FITTED[key] = fit_judges(context.material.judge, context.material.judge_test, names=names)
+        _FITTED[key] = fit_judges(
+            context.material.judge, context.material.judge_test, anchors=context.material.anchors, names=names
+        )
     return _FITTED[key]

@@ -22,6 +22,7 @@ class Material:
         rankings_test: Never trained on.
         judge: Rated texts that the judges are fitted to, before any training.
         judge_test: Rated texts for the judges' own accuracy.
+        anchors: Rated texts that no judge was fitted to, for what judges give to what people like.
         prompts: Of the PPO episodes.
         prompts_test: Of the evaluation; beginnings of snippets that nothing else has seen.
         download_s: Seconds spent fetching.
@@ -32,6 +33,7 @@ class Material:
     rankings_test: Sequence[RankingGroup]
     judge: Sequence[Rated]
     judge_test: Sequence[Rated]
+    anchors: Sequence[Rated]
     prompts: Sequence[str]
     prompts_test: Sequence[str]
     download_s: float
@@ -59,6 +61,7 @@ def gather(settings: RLHFSettings, seed: int) -> Material:
         rankings_test=groups_from_ratings(splits["rm_test"], ranking.k, seed, tie_margin=ranking.tie_margin),
         judge=splits["judge"],
         judge_test=splits["judge_test"],
+        anchors=[*splits["judge_test"], *splits["rm_test"], *splits["prompts_test"]],
         prompts=beginnings([*splits["sft"], *splits["rm"], *splits["prompts_train"]], words),
         prompts_test=beginnings(splits["prompts_test"], words)[: settings.evaluation.prompts],
         download_s=download_s,

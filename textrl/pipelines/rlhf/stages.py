@@ -155,13 +155,14 @@ def make_learner(context: Context, stage: str) -> PPOPTX:
 
 def make_rewards(context: Context) -> RewardSum:
     """Build the config's sources; the reward model of this run is the default ``model``."""
-    filled: dict[str, Mapping[str, Any]] = {}
-    for name, section in context.settings.sources.items():
-        section = dict(section or {})
-        if section.get("use", name) == "reward_model":
-            section.setdefault("model", str(context.models / "reward_model"))
-            section.setdefault("policy_tokenizer", str(context.models / "sft"))
-        filled[name] = section
+    own = {
+        "model": str(context.models / "reward_model"),
+        "policy_tokenizer": str(context.models / "sft"),
+    }
+    filled = {
+        name: {**own, **(section or {})} if (section or {}).get("use", name) == "reward_model" else section
+        for name, section in context.settings.sources.items()
+    }
     return build_rewards(filled, context.settings.rewards, context.registry, context.node.where)
 
 
