@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import re
+
 from textrl.report.curves import stage_title
 from textrl.report.reading import Estimate, RunData, Stage, estimate, perplexity_change
 from textrl.report.text import esc, num, number, percent
@@ -11,6 +14,11 @@ def sentence(run: RunData) -> str:
     """Return the run in plain words, as HTML."""
     words = f"{_improved(run)} {_cost(run)}".strip()
     return words or _training_only(run)
+
+
+def plain_sentence(run: RunData) -> str:
+    """Return the run in plain words, for a terminal."""
+    return html.unescape(re.sub(r"<[^>]+>", "", sentence(run))).strip()
 
 
 def _improved(run: RunData) -> str:

@@ -18,7 +18,7 @@ from textrl.pipelines.rlhf.prepare import prepare
 from textrl.pipelines.rlhf.settings import RLHFSettings
 from textrl.pipelines.rlhf.stages import Context
 from textrl.registry import Registry
-from textrl.report import write_report
+from textrl.report import summary_sentence, write_report
 from textrl.runs import Run
 
 STAGES: tuple[tuple[str, str, Callable[[Context], dict[str, Any]]], ...] = (
@@ -116,6 +116,7 @@ def finish(record: Run, names: Sequence[str]) -> None:
             "peak_memory_gb": peak,
         }
     )
+    say(summary_sentence(record.path))
     say(f"report: {write_report(record.path)}")
 
 
