@@ -21,6 +21,7 @@ from textrl.distributed import broadcast_parameters, global_count, make_accelera
 from textrl.errors import UserError
 from textrl.learners.ppo_ptx.experience import collect
 from textrl.learners.ppo_ptx.networks import Networks
+from textrl.learners.ppo_ptx.progress import IterationBar
 from textrl.learners.ppo_ptx.ptx import PretrainingStream
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
 from textrl.learners.ppo_ptx.update import Updater
@@ -128,7 +129,7 @@ class PPOPTX:
         """
         if total_timesteps is None and iterations is None:
             raise UserError("learn() needs total_timesteps or iterations.")
-        with _Progress(progress_bar, self, total_timesteps, iterations) as progress:
+        with IterationBar(progress_bar, self, total_timesteps, iterations) as progress:
             while not self._done(total_timesteps, iterations):
                 self._iterate()
                 progress.show()
@@ -319,40 +320,3 @@ def _keys(given: Any, count: int, device: torch.device) -> Tensor:
         np.zeros(count, np.int64) if given is None else np.broadcast_to(np.asarray(given, np.int64), (count,))
     )
     return torch.from_numpy(numbers.copy()).to(device)
-
-
-class _Progress:
-    """A rich progress bar over iterations or tokens, or nothing."""
-
-    def __init__(self, enabled: bool, learner: PPOPTX, tokens: int | None, iterations: int | None) -> None:
-        self.learner, self.by_iteration = learner, iterations is not None
-        self.total = iterations if iterations is not None else tokens
-        self.enabled = enabled and learner.accelerator.is_main_process
-
-    def __enter__(self) -> _Progress:
-        if self.enabled:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self.bar = Progress(
-                TextColumn("PPO-ptx"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[say]}"),
-            )
-            self.bar.start()
-            self.job = self.bar.add_task("", total=self.total, completed=self._at(), say="")
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.enabled:
-            self.bar.stop()
-
-    def _at(self) -> int:
-        return self.learner.iteration if self.by_iteration else self.learner.num_timesteps
-
-    def show(self) -> None:
-        if self.enabled:
-            m = self.learner.metrics
-            say = f"reward {m['reward/total']:.2f}  KL {m['train/kl_ref']:.2f} nats"
-            self.bar.update(self.job, completed=self._at(), say=say)
