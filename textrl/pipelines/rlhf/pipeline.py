@@ -11,6 +11,7 @@ from typing import Any
 
 from textrl.config import ConfigNode, build, to_plain
 from textrl.models.loading import load_causal_lm
+from textrl.models.precision import resolve_precision
 from textrl.pipelines.rlhf import stages
 from textrl.pipelines.rlhf.evaluate import evaluate
 from textrl.pipelines.rlhf.material import gather
@@ -54,7 +55,8 @@ def start(
 ) -> Context:
     """Check the settings, open the run folder and gather the texts."""
     check(settings, registry, node)
-    record = Run.create(run_dir, config=config, command=command, resume=resume)
+    precision = resolve_precision(settings.ppo.precision).name
+    record = Run.create(run_dir, config=config, command=command, resume=resume, precision=precision)
     record.summarise(
         {
             "command": command,
