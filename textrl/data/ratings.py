@@ -274,7 +274,11 @@ class SplitSizes:
 
 
 def movie_splits(
-    seed: int = 0, *, sizes: SplitSizes | None = None, snippets: Sequence[Rated] | None = None
+    seed: int = 0,
+    *,
+    sizes: SplitSizes | None = None,
+    snippets: Sequence[Rated] | None = None,
+    shingle: int = 8,
 ) -> dict[str, list[Rated]]:
     """Deal the movie snippets out into disjoint splits.
 
@@ -285,6 +289,7 @@ def movie_splits(
         seed: Seeds the order in which they are dealt.
         sizes: How many each split gets.
         snippets: None for all movie snippets.
+        shingle: Words in a row that keep two snippets together.
 
     Returns:
         The splits by the names of `SplitSizes`, and ``prompts_train`` with the rest.
@@ -301,7 +306,7 @@ def movie_splits(
             f"The splits ask for {sum(wanted.values())} snippets and there are {len(snippets)}; "
             "make a split smaller."
         )
-    groups = near_duplicates([snippet.text for snippet in snippets])
+    groups = near_duplicates([snippet.text for snippet in snippets], shingle=shingle)
     order = np.random.default_rng(seed).permutation(len(groups))
     splits: dict[str, list[Rated]] = {name: [] for name in wanted}
     rest: list[Rated] = []

@@ -51,7 +51,9 @@ def gather(settings: RLHFSettings, seed: int) -> Material:
         fetch_ratings()
         snippets = None
     download_s = time.perf_counter() - started
-    splits = movie_splits(seed, sizes=data.sizes, snippets=snippets)
+    # A grammar repeats its phrases; only a common beginning would give a test prompt away.
+    shingle = 8 if data.source == "ratings" else 100
+    splits = movie_splits(seed, sizes=data.sizes, snippets=snippets, shingle=shingle)
     ranking, words = settings.reward_model, data.prompt_words
     return Material(
         demonstrations=demonstrations(splits["sft"], words),
