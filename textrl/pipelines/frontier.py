@@ -83,7 +83,8 @@ def one_arm(context: Context, *, arm: str, seed: int, every: int) -> dict[str, A
 
     def look(learner: PPOPTX) -> None:
         if learner.iteration % every == 0 or learner.iteration == context.settings.iterations:
-            point = measure_point(context, learner)
+            with learner.updater.averaged():  # the weights that the pipeline would export
+                point = measure_point(context, learner)
             points.append({"arm": arm, "seed": seed, "step": learner.iteration, **point})
             context.run.write_jsonl("frontier.jsonl", points)
             context.run.summarise({"frontier": points})

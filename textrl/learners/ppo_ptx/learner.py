@@ -7,7 +7,7 @@ what a correct learner must satisfy is tested in ``tests/ppo``.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from textrl import checkpoint
 from textrl.config import to_plain
 from textrl.distributed import broadcast_parameters, global_count, make_accelerator
 from textrl.errors import UserError
+from textrl.learners.callbacks import Callback, Callbacks
 from textrl.learners.ppo_ptx.experience import collect
 from textrl.learners.ppo_ptx.networks import Networks
 from textrl.learners.ppo_ptx.progress import IterationBar
@@ -32,9 +33,6 @@ from textrl.models.stack import final_hidden
 from textrl.rewards import RewardSum, join_tensors, split_tensors
 from textrl.rollout import head_of
 from textrl.training_state import capture_rng, pack_optimizer, restore_rng, unpack_optimizer
-
-#: Called after each iteration with the learner; returning False stops.
-IterationHook = Callable[["PPOPTX"], bool | None]
 
 
 class PPOPTX:
@@ -110,7 +108,7 @@ class PPOPTX:
     def learn(
         self,
         total_timesteps: int | None = None,
-        callback: IterationHook | None = None,
+        callback: Callback = None,
         progress_bar: bool = False,
         *,
         iterations: int | None = None,
@@ -119,7 +117,8 @@ class PPOPTX:
 
         Args:
             total_timesteps: Tokens, counted from the beginning of the run.
-            callback: Called after each iteration.
+            callback: SB3's callback objects, whose steps are our iterations, or a function of the learner
+                that is called after each iteration; returning False stops.
             progress_bar: Show progress and the time left.
             iterations: Counted from the beginning of the run; resuming continues the count.
 
@@ -129,11 +128,13 @@ class PPOPTX:
         """
         if total_timesteps is None and iterations is None:
             raise UserError("learn() needs total_timesteps or iterations.")
-        with IterationBar(progress_bar, self, total_timesteps, iterations) as progress:
+        bar = IterationBar(progress_bar, self, total_timesteps, iterations)
+        with bar as progress, Callbacks(callback, self) as callbacks:
             while not self._done(total_timesteps, iterations):
+                callbacks.before_round()
                 self._iterate()
                 progress.show()
-                if callback is not None and callback(self) is False:
+                if not callbacks.after_round():
                     break
                 if self.iteration % self.settings.checkpoint_every == 0:
                     self._checkpoint()

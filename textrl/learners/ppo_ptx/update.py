@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
@@ -171,6 +172,17 @@ class Updater:
         for name, param in self.networks.trained()["policy"].items() if self.ema else ():
             self.ema[name].lerp_(param, 1 - decay)
 
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Let the policy have its averaged weights, where an average is kept, inside a ``with``."""
+        params = {name: p for name, p in self.networks.trained()["policy"].items() if name in self.ema}
+        last = {name: p.detach().clone() for name, p in params.items()}
+        try:
+            _copy(self.ema, params)
+            yield
+        finally:
+            _copy(last, params)
+
     def _minibatches(self, experience: Experience, iteration: int, epoch: int) -> Iterable[Tensor]:
         """Yield this process's rows of each global minibatch, in an order keyed by the step."""
         settings = self.settings
@@ -182,3 +194,9 @@ class Updater:
         for chunk in order.view(settings.minibatches, -1).tolist():
             rows = [row_of[number] for number in chunk if number in row_of]
             yield torch.tensor(rows, dtype=torch.int64, device=experience.ids.device)
+
+
+@torch.no_grad()
+def _copy(source: Mapping[str, Tensor], target: Mapping[str, nn.Parameter]) -> None:
+    for name, param in target.items():
+        param.copy_(source[name])
