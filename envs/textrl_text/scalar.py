@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from textrl.mdp.task import ActionMask, TokenTask
+from textrl.mdp.task import TokenTask
 from textrl_text.rows import EpisodeRows, Observation, check_options, token_spaces
-from textrl_text.tasks import PromptSource, Rewards, task_from
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from textrl_text.tasks import TaskArguments, task_from
 
 
 class TokenEnv(gymnasium.Env[Observation, np.int64]):
@@ -84,38 +81,17 @@ class TokenEnv(gymnasium.Env[Observation, np.int64]):
         self,
         task: TokenTask | None = None,
         *,
-        prompts: PromptSource | None = None,
-        tokenizer: str | PreTrainedTokenizerBase | None = None,
-        rewards: Rewards | None = None,
-        allowed: ActionMask | None = None,
-        max_new_tokens: int | None = None,
-        max_prompt_tokens: int | None = None,
-        column: str | None = None,
-        split: str | None = None,
-        seed: int | None = None,
         first_episode: int = 0,
         episode_stride: int = 1,
         render_mode: str | None = None,
+        **described: Unpack[TaskArguments],
     ) -> None:
         """Build the environment from a task or from the arguments that describe one.
 
         Raises:
             UserError: Where they do not make a task; see `textrl_text.tasks.make_task`.
         """
-        self.task = task_from(
-            task,
-            {
-                "prompts": prompts,
-                "tokenizer": tokenizer,
-                "rewards": rewards,
-                "allowed": allowed,
-                "max_new_tokens": max_new_tokens,
-                "max_prompt_tokens": max_prompt_tokens,
-                "column": column,
-                "split": split,
-                "seed": seed,
-            },
-        )
+        self.task = task_from(task, described)
         self.rows = EpisodeRows(self.task, 1, first_episode=first_episode, stride=episode_stride)
         self.observation_space, self.action_space = token_spaces(self.task)
         self.render_mode = render_mode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from textrl.data.prompts import read_prompts
 from textrl.data.tokenizers import byte_tokenizer, load_tokenizer
@@ -24,6 +24,32 @@ Rewards = RewardSum | Mapping[str, Mapping[str, Any]]
 
 #: Started from when no prompts are given, so that ``gymnasium.make`` works without an argument.
 DEFAULT_PROMPTS = ("Once upon a time", "The answer is", "Dear reader,")
+
+
+class TaskArguments(TypedDict, total=False):
+    """The arguments that describe a task; what is None counts as not given.
+
+    Attributes:
+        prompts: A file, a dataset, or strings; three short ones when left out.
+        tokenizer: An object, folder, registered model or hub id; one token per byte when left out.
+        rewards: Sources of reward; nothing is paid when left out.
+        allowed: (prompt, response) -> (V,) bool, which tokens may follow; all when left out.
+        max_new_tokens: Response length at which an episode ends if no EOS came first; 16.
+        max_prompt_tokens: A longer prompt is refused; 512.
+        column: The column of the file that holds the prompts; ``prompt``.
+        split: The split of the dataset; ``train``.
+        seed: Keys the order of the prompts; 0.
+    """
+
+    prompts: PromptSource | None
+    tokenizer: str | PreTrainedTokenizerBase | None
+    rewards: Rewards | None
+    allowed: ActionMask | None
+    max_new_tokens: int | None
+    max_prompt_tokens: int | None
+    column: str | None
+    split: str | None
+    seed: int | None
 
 
 def make_task(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import gymnasium
 import numpy as np
@@ -11,12 +11,9 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from textrl.errors import UserError
-from textrl.mdp.task import ActionMask, TokenTask
+from textrl.mdp.task import TokenTask
 from textrl_text.rows import EpisodeRows, Observation, check_options, token_spaces
-from textrl_text.tasks import PromptSource, Rewards, task_from
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from textrl_text.tasks import TaskArguments, task_from
 
 
 class TokenVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
@@ -47,36 +44,15 @@ class TokenVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         task: TokenTask | None = None,
         *,
         num_envs: int = 1,
-        prompts: PromptSource | None = None,
-        tokenizer: str | PreTrainedTokenizerBase | None = None,
-        rewards: Rewards | None = None,
-        allowed: ActionMask | None = None,
-        max_new_tokens: int | None = None,
-        max_prompt_tokens: int | None = None,
-        column: str | None = None,
-        split: str | None = None,
-        seed: int | None = None,
         render_mode: str | None = None,
+        **described: Unpack[TaskArguments],
     ) -> None:
         """Build N rows from a task or from the arguments that describe one.
 
         Raises:
             UserError: Where they do not make a task; see `textrl_text.tasks.make_task`.
         """
-        self.task = task_from(
-            task,
-            {
-                "prompts": prompts,
-                "tokenizer": tokenizer,
-                "rewards": rewards,
-                "allowed": allowed,
-                "max_new_tokens": max_new_tokens,
-                "max_prompt_tokens": max_prompt_tokens,
-                "column": column,
-                "split": split,
-                "seed": seed,
-            },
-        )
+        self.task = task_from(task, described)
         self.rows = EpisodeRows(self.task, num_envs)
         self.num_envs = num_envs
         self.render_mode = render_mode

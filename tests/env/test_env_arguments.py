@@ -14,7 +14,7 @@ import pytest
 import textrl_text
 from textrl_text.scalar import TokenEnv
 from textrl_text.settings import TokenEnvSettings
-from textrl_text.tasks import DEFAULT_PROMPTS, make_task
+from textrl_text.tasks import DEFAULT_PROMPTS, TaskArguments, make_task
 from textrl_text.vector import TokenVectorEnv
 from token_rewards import count
 
@@ -37,8 +37,8 @@ def test_settings_are_arguments_with_the_same_defaults() -> None:
     arguments = inspect.signature(make_task).parameters
     for field in dataclasses.fields(TokenEnvSettings):
         assert arguments[field.name].default == field.default
-        for env in (TokenEnv, TokenVectorEnv):
-            assert inspect.signature(env).parameters[field.name].default is None  # None: as in make_task
+    # The environments take what make_task takes, and pass it on.
+    assert list(arguments) == list(TaskArguments.__annotations__)
     env = TokenEnv(**dataclasses.asdict(TokenEnvSettings()))
     assert [prompt.text for prompt in env.task.prompts] == list(DEFAULT_PROMPTS)
 

@@ -9,6 +9,19 @@ from textrl.hookspecs import hookimpl
 from textrl.specs import *
 """
 
+#: Source of an environment that plugins under test bring: heads pays 1.
+COIN = """
+class Coin(gymnasium.Env):
+    observation_space = gymnasium.spaces.Discrete(1)
+    def __init__(self, sides):
+        self.action_space = gymnasium.spaces.Discrete(sides)
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return 0, {}
+    def step(self, action):
+        return 0, float(action == 1), True, False, {}
+"""
+
 
 def write_distribution(
     folder: Path, name: str, code: str, *, version: str = "1.0", entry: str | None = None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from installing import COIN
 
 from textrl.errors import UserError
 from textrl.registry import get_registry
@@ -270,23 +271,16 @@ def test_an_unknown_kind_is_a_mistake_of_the_programmer() -> None:
         get_registry().specs("rewards")
 
 
-ENV = """
+ENV = (
+    """
 import gymnasium
 
 @hookimpl
 def textrl_envs():
     yield EnvSpec(name="Third/Coin-v0", target="third_env:Coin", summary="a coin", kwargs=(("sides", 3),))
-
-class Coin(gymnasium.Env):
-    observation_space = gymnasium.spaces.Discrete(1)
-    def __init__(self, sides):
-        self.action_space = gymnasium.spaces.Discrete(sides)
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return 0, {}
-    def step(self, action):
-        return 0, float(action == 1), True, False, {}
 """
+    + COIN
+)
 
 
 def test_environments_are_registered_with_gymnasium(install: Install) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from installing import write_distribution
+from installing import COIN, write_distribution
 
 from textrl.errors import PluginError
 from textrl.registry import get_registry
@@ -139,22 +139,15 @@ def textrl_learners():
         accepts=frozenset({"reward"}),
     )
 """
-WORLD = """
+WORLD = (
+    """
 import json
 import os
 from dataclasses import dataclass
 import gymnasium
-
-class Coin(gymnasium.Env):
-    observation_space = gymnasium.spaces.Discrete(1)
-    def __init__(self, sides):
-        self.action_space = gymnasium.spaces.Discrete(sides)
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return 0, {}
-    def step(self, action):
-        return 0, float(action == 1), True, False, {}
-
+"""
+    + COIN
+    + """
 @dataclass(frozen=True)
 class GuesserSettings:
     stop_after: int | None = None
@@ -180,6 +173,7 @@ class Guesser:
         with open(os.path.join(path, "guesser.json"), "w") as file:
             json.dump(self.num_timesteps, file)
 """
+)
 
 
 def test_a_third_party_learner_runs_on_a_third_party_environment(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -17,51 +17,35 @@ from textrl.specs import RewardSpec
 from textrl.testing.comparing import contents, copied, demand_same, equal, signals
 from textrl.testing.plugins import check_light_import
 from textrl.testing.results import Case, CheckResult, Violation, demand, raise_failures
-from textrl.testing.subject import Subject, check_settings_class, subject_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from textrl.registry import Registry
+from textrl.testing.subject import Subject, SubjectArguments, check_settings_class, subject_of
 
 
 def check_reward(
     reward: RewardSpec | str,
     settings: Mapping[str, Any] | None = None,
-    *,
-    registry: Registry | None = None,
-    record: Mapping[str, Any] | None = None,
-    plugin: str | None = None,
-    folder: Path | None = None,
+    **where: Unpack[SubjectArguments],
 ) -> list[CheckResult]:
     """Run every check and report.
 
     Args:
         reward: A record, or the name of a registered reward.
         settings: What to build it from; by default what its plugin's `conformance_settings` say, or nothing.
-        registry: Where the name is looked up; the installed plugins by default.
-        record: Columns that the reward reads from a prompt's record, added to every record.
-        plugin: The hook module; by default the one that the registry found, or the target's package.
-        folder: Where `conformance_settings` may write; a temporary folder by default.
+        where: See `SubjectArguments`.
 
     Returns:
         One result per check, in a fixed order.
     """
-    cases = reward_cases(reward, settings, registry=registry, record=record, plugin=plugin, folder=folder)
+    cases = reward_cases(reward, settings, **where)
     return [case.result() for case in cases]
 
 
 def assert_reward_conforms(
     reward: RewardSpec | str,
     settings: Mapping[str, Any] | None = None,
-    *,
-    registry: Registry | None = None,
-    record: Mapping[str, Any] | None = None,
-    plugin: str | None = None,
-    folder: Path | None = None,
+    **where: Unpack[SubjectArguments],
 ) -> None:
     """Raise an AssertionError that lists the checks that do not hold; arguments as `check_reward`."""
-    results = check_reward(reward, settings, registry=registry, record=record, plugin=plugin, folder=folder)
+    results = check_reward(reward, settings, **where)
     name = reward if isinstance(reward, str) else reward.name
     raise_failures(f"The reward '{name}'", results)
 
@@ -69,14 +53,10 @@ def assert_reward_conforms(
 def reward_cases(
     reward: RewardSpec | str,
     settings: Mapping[str, Any] | None = None,
-    *,
-    registry: Registry | None = None,
-    record: Mapping[str, Any] | None = None,
-    plugin: str | None = None,
-    folder: Path | None = None,
+    **where: Unpack[SubjectArguments],
 ) -> list[Case]:
     """Return one case per check, for ``pytest.mark.parametrize``; built when first run."""
-    subject = subject_of(reward, settings, registry, record, plugin, folder)
+    subject = subject_of(reward, settings, where)
     return [Case(name, functools.partial(check, subject)) for name, check in CHECKS.items()]
 
 

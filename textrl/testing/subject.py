@@ -9,7 +9,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -130,18 +130,31 @@ class Subject:
         return [row[mask] for row, mask in zip(value, batch.response_mask, strict=True)]
 
 
+class SubjectArguments(TypedDict, total=False):
+    """Where a reward under test comes from, beside its name and settings.
+
+    Attributes:
+        registry: Where the name is looked up; the installed plugins by default.
+        record: Columns that the reward reads from a prompt's record, added to every record.
+        plugin: The hook module; by default the one that the registry found, or the target's package.
+        folder: Where `conformance_settings` may write; a temporary folder by default.
+    """
+
+    registry: Registry | None
+    record: Mapping[str, Any] | None
+    plugin: str | None
+    folder: Path | None
+
+
 def subject_of(
-    reward: RewardSpec | str,
-    settings: Mapping[str, Any] | None,
-    registry: Registry | None,
-    record: Mapping[str, Any] | None,
-    plugin: str | None,
-    folder: Path | None,
+    reward: RewardSpec | str, settings: Mapping[str, Any] | None, given: SubjectArguments
 ) -> Subject:
     """Return a subject; a name is looked up when it is needed, so that a test can be collected without."""
+    registry = given.get("registry")
+    rest = (given.get("record"), given.get("plugin"), given.get("folder"))
     if isinstance(reward, RewardSpec):
         known = reward
-        return Subject(lambda: known, settings, registry, record, plugin, folder)
+        return Subject(lambda: known, settings, registry, *rest)
     from textrl.registry import get_registry
 
     where = registry if registry is not None else get_registry()
@@ -151,7 +164,7 @@ def subject_of(
         assert isinstance(spec, RewardSpec)  # the registry keeps records by kind
         return spec
 
-    return Subject(find, settings, where, record, plugin, folder)
+    return Subject(find, settings, where, *rest)
 
 
 def check_settings_class(spec: Spec) -> str:
