@@ -51,7 +51,7 @@ def test_first_minibatch_has_ratio_one_and_step_zero_has_no_kl() -> None:
     assert made.metrics["train/logprob_gap"] < 1e-5
     first = learner(temperature=0.8, minibatches=1)
     collected = experience(first)
-    new, _ = first.networks.logprobs(
+    new = first.networks.logprobs(
         first.networks.policy, collected.ids, collected.mask, collected.actions, collected.trunk
     )
     ratio = (new - collected.logprobs[collected.actions]).exp()

@@ -14,6 +14,8 @@ from torch import Tensor
 
 #: Rows of logits held at once; 256 rows of a 49,152-token vocabulary are 50 MB in fp32.
 CHUNK = 256
+#: Rows that a CPU turns into probabilities at once: few enough to stay in its cache through all passes.
+_CPU_ROWS = 16
 
 
 def token_logprobs(
@@ -38,9 +40,7 @@ def token_logprobs(
     Returns:
         (N,) float32, differentiable in `hidden`, `weight` and `bias`.
     """
-    return token_logprobs_and_entropy(
-        hidden, weight, targets, bias=bias, temperature=temperature, chunk=chunk
-    )[0]
+    return _apply(hidden, weight, bias, targets, temperature, chunk, False)[0]
 
 
 def token_logprobs_and_entropy(
@@ -53,11 +53,15 @@ def token_logprobs_and_entropy(
     chunk: int = CHUNK,
 ) -> tuple[Tensor, Tensor]:
     """Like `token_logprobs`, and the entropy of each distribution, (N,) nats, without gradient."""
+    return _apply(hidden, weight, bias, targets, temperature, chunk, True)
+
+
+def _apply(hidden: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     if torch.is_autocast_enabled(hidden.device.type):
         dtype = torch.get_autocast_dtype(hidden.device.type)
         hidden, weight = hidden.to(dtype), weight.to(dtype)
     apply: Any = _ChunkedLogprob.apply  # torch leaves it untyped
-    out: tuple[Tensor, Tensor] = apply(hidden, weight, bias, targets, temperature, chunk)
+    out: tuple[Tensor, Tensor] = apply(hidden, weight, *rest)
     return out
 
 
@@ -84,6 +88,7 @@ class _ChunkedLogprob(torch.autograd.Function):
         targets: Tensor,
         temperature: float,
         chunk: int,
+        with_entropy: bool,
     ) -> tuple[Tensor, Tensor]:
         count = hidden.shape[0]
         logprob = torch.empty(count, dtype=torch.float32, device=hidden.device)
@@ -94,13 +99,9 @@ class _ChunkedLogprob(torch.autograd.Function):
         for start in range(0, count, chunk):
             rows = slice(start, start + chunk)
             logits = logits_of(hidden[rows], weight, bias, temperature)
-            log_norm = torch.logsumexp(logits, dim=-1)
-            logprob[rows] = logits.gather(-1, targets[rows, None]).squeeze(-1) - log_norm
-            probs = torch.exp(logits - log_norm[:, None])
-            # 0 * -inf would be NaN where a vocabulary entry is masked out.
-            entropy[rows] = log_norm - (probs * logits.clamp(min=torch.finfo(logits.dtype).min)).sum(-1)
+            logprob[rows], entropy[rows] = _normalise_(logits, targets[rows], finish_now, with_entropy)
             if grad_hidden is not None:
-                mean_row = probs.to(weight.dtype) @ weight
+                mean_row = logits.to(weight.dtype) @ weight
                 grad_hidden[rows] = (weight[targets[rows]] - mean_row) / temperature
         ctx.temperature, ctx.chunk, ctx.head_learns = temperature, chunk, head_learns
         if finish_now:
@@ -115,7 +116,7 @@ class _ChunkedLogprob(torch.autograd.Function):
         grad = grads[0]
         if not ctx.head_learns:
             (grad_hidden,) = ctx.saved_tensors
-            return grad_hidden * grad[:, None].to(grad_hidden.dtype), None, None, None, None, None
+            return grad_hidden * grad[:, None].to(grad_hidden.dtype), None, None, None, None, None, None
         hidden, weight, bias, targets = ctx.saved_tensors
         by_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         by_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
@@ -133,4 +134,40 @@ class _ChunkedLogprob(torch.autograd.Function):
                 by_hidden[rows] = by_logits @ weight
             if by_weight is not None:
                 by_weight += (by_logits.T @ hidden[rows]).float()
-        return by_hidden, None if by_weight is None else by_weight.to(weight.dtype), by_bias, None, None, None
+        by_weight = None if by_weight is None else by_weight.to(weight.dtype)
+        return by_hidden, by_weight, by_bias, None, None, None, None
+
+
+def _normalise_(
+    logits: Tensor, targets: Tensor, to_probabilities: bool, with_entropy: bool
+) -> tuple[Tensor, Tensor]:
+    """Return log-probabilities of the targets and entropies (NaN if not wanted); overwrites `logits`.
+
+    The vocabulary is walked several times, so a CPU takes a few rows through all passes while they are
+    in its cache: half the time of whole-chunk passes, which wait for memory.
+
+    Args:
+        logits: (N, V) float32; holds probabilities afterwards if `to_probabilities`.
+        targets: (N,) int64.
+        to_probabilities: Whether the probabilities are needed.
+        with_entropy: Whether the entropies are.
+    """
+    logprob = torch.empty(len(logits), device=logits.device)
+    entropy = torch.full_like(logprob, torch.nan)
+    size = _CPU_ROWS if logits.device.type == "cpu" else max(len(logits), 1)
+    for start in range(0, len(logits), size):
+        rows = slice(start, start + size)
+        x = logits[rows]
+        x.sub_(x.amax(-1, keepdim=True))
+        wanted = x.gather(-1, targets[rows, None])
+        powers = x.exp() if with_entropy else x.exp_()
+        total = powers.sum(-1, keepdim=True)
+        logprob[rows] = (wanted - total.log()).squeeze(-1)
+        if with_entropy:
+            # 0 * -inf would be NaN where a vocabulary entry is masked out.
+            x.clamp_(min=torch.finfo(x.dtype).min)
+            mean = (powers * x).sum(-1, keepdim=True) / total
+            entropy[rows] = (total.log() - mean).squeeze(-1)
+        if to_probabilities:
+            torch.div(powers, total, out=x)
+    return logprob, entropy

@@ -156,8 +156,8 @@ def score(
         rows = torch.arange(start, min(start + micro_batch, len(ids)), device=ids.device)
         part = (ids[rows], mask[rows], actions[rows])
         lent = trunk.rows(rows)
-        new, entropy = networks.logprobs(networks.policy, *part, lent)
-        ref, _ = networks.logprobs(networks.reference, *part, lent)
+        new, entropy = networks.logprobs_and_entropy(networks.policy, *part, lent)
+        ref = networks.logprobs(networks.reference, *part, lent)
         value = networks.values(*part, lent)
         for name, flat in zip(names, (new, ref, value, entropy), strict=True):
             out[name][rows] = out[name][rows].masked_scatter(actions[rows], flat)

@@ -7,8 +7,9 @@ the True entries of the response mask), ``H`` width.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +17,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from textrl.errors import UserError
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
-from textrl.mdp.logprobs import token_logprobs_and_entropy
+from textrl.mdp.logprobs import token_logprobs, token_logprobs_and_entropy
 from textrl.models.layers import blocks, freeze_below
 from textrl.models.loading import load_causal_lm, load_scorer, scorer_from_causal_lm
 from textrl.models.precision import resolve_precision
 from textrl.models.stack import Trunk, final_hidden, frozen_depth, score_positions, shared_depth
 from textrl.rollout import head_of
+
+Result = TypeVar("Result")
 
 
 class Networks:
@@ -85,8 +88,8 @@ class Networks:
 
     def logprobs(
         self, model: PreTrainedModel, ids: Tensor, mask: Tensor, actions: Tensor, trunk: Trunk | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return log-probabilities and entropies of the real actions.
+    ) -> Tensor:
+        """Return log-probabilities of the real actions.
 
         Args:
             model: Policy or reference.
@@ -96,15 +99,31 @@ class Networks:
             trunk: Lends the outputs of frozen blocks.
 
         Returns:
-            (N,) float32 each.
+            (N,) float32.
         """
+        return self._with_head(token_logprobs, model, ids, mask, actions, trunk)
+
+    def logprobs_and_entropy(
+        self, model: PreTrainedModel, ids: Tensor, mask: Tensor, actions: Tensor, trunk: Trunk | None
+    ) -> tuple[Tensor, Tensor]:
+        """Like `logprobs`, and the entropy of each decision: (N,) float32 each."""
+        return self._with_head(token_logprobs_and_entropy, model, ids, mask, actions, trunk)
+
+    def _with_head(
+        self,
+        function: Callable[..., Result],
+        model: PreTrainedModel,
+        ids: Tensor,
+        mask: Tensor,
+        actions: Tensor,
+        trunk: Trunk | None,
+    ) -> Result:
+        """Apply a function of final hidden states and the head to the states before the actions."""
         with self.autocast():
             hidden = final_hidden(model, ids, mask, trunk)
             weight, bias = head_of(model)
             before = hidden[:, :-1][actions[:, 1:]]
-            return token_logprobs_and_entropy(
-                before, weight, ids[actions], bias=bias, temperature=self.temperature
-            )
+            return function(before, weight, ids[actions], bias=bias, temperature=self.temperature)
 
     def values(self, ids: Tensor, mask: Tensor, actions: Tensor, trunk: Trunk | None) -> Tensor:
         """Return (N,) values of the states in which the actions were taken."""

@@ -113,7 +113,7 @@ class Updater:
         networks, settings = self.networks, self.settings
         ids, mask, actions = experience.ids[rows], experience.mask[rows], experience.actions[rows]
         trunk = experience.trunk.rows(rows)
-        new, _ = networks.logprobs(networks.policy, ids, mask, actions, trunk)
+        new = networks.logprobs(networks.policy, ids, mask, actions, trunk)
         policy = policy_loss(
             new, experience.logprobs[rows][actions], experience.advantages[rows][actions], settings.clip
         )
@@ -148,7 +148,7 @@ class Updater:
             mask = torch.ones_like(part, dtype=torch.bool)
             actions = mask.clone()
             actions[:, 0] = False
-            logprobs, _ = networks.logprobs(networks.policy, part, mask, actions, None)
+            logprobs = networks.logprobs(networks.policy, part, mask, actions, None)
             loss = -logprobs.sum()
             torch.autograd.backward(settings.ptx_coef * loss / count)
             total += float(loss.detach())
