@@ -102,7 +102,12 @@ class Advice(Protocol):
 
 @runtime_checkable
 class Feedback(Protocol):
-    """A person, a simulated person, or a recorded log."""
+    """A person, a simulated person, or a recorded log.
+
+    Optional, used where present: ``watch(observation, action, shown_s)``, told each step that is shown
+    while training is on, before `poll` is asked about later times; ``clock``, the clock that stamps its
+    signals (see `textrl.tamer.human.Clock`); ``state_dict() / load_state_dict(state)``, for a resume.
+    """
 
     def poll(self, now_s: float) -> Sequence[Signal]:
         """Return the signals given up to `now_s` that were not returned before, oldest first."""

@@ -1,4 +1,7 @@
-"""One learner on one environment: ``learner:``, ``env:``, ``sources:``, ``rewards:``, ``settings:``."""
+"""One learner on one environment: ``learner:``, ``env:``, ``settings:``, and what stands beside it.
+
+On text ``rewards:`` weighs the ``sources:``; on control ``advice:`` and ``human:`` refer to them.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,13 @@ from typing import Any
 
 from textrl import checkpoint
 from textrl.config import ConfigNode, build, to_plain
-from textrl.errors import UserError
+from textrl.errors import UserError, did_you_mean
+from textrl.pipelines.guided import build_beside
 from textrl.registry import Registry
 from textrl.report import write_report
-from textrl.rewards import build_rewards
+from textrl.rewards import RewardSum, build_rewards
 from textrl.runs import Run
+from textrl.specs import LearnerSpec
 
 
 @dataclass(frozen=True)
@@ -24,45 +29,57 @@ class SingleSettings:
         learner: Registered name.
         env: ``id`` names the environment; all other keys are its arguments.
         total_timesteps: Length of the training; a token is a step.
+        episodes: Length of the training where a learner counts in episodes; one of the two is needed.
         sources: Sources of reward by name; ``use`` names the plugin's record.
         rewards: Weight of each source.
         settings: Of the learner.
+        advice: How a source that rates actions is combined with the learner (see `GuidanceSettings`).
+        human: A person who teaches such a source (see `textrl.pipelines.guided.PersonSettings`).
     """
 
     learner: str
     env: Mapping[str, Any]
-    total_timesteps: int
+    total_timesteps: int | None = None
+    episodes: int | None = None
     sources: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     rewards: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    advice: Mapping[str, Any] | None = None
+    human: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.total_timesteps is None) == (self.episodes is None):
+            raise ValueError("give either total_timesteps or episodes")
 
 
 def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, command: list[str]) -> int:
     """Train the learner of a config into `run_dir`; returns 0."""
-    import gymnasium
-
     config = build(SingleSettings, node.data, where=node.where)
     spec = registry.find("learner", config.learner)
+    assert isinstance(spec, LearnerSpec)  # the registry keeps records by kind
     settings_class = spec.load_settings()
     settings = (
         build(settings_class, config.settings, where=node.where, prefix="settings")
         if settings_class
         else None
     )
-    arguments = dict(config.env)
-    env_id = arguments.pop("id", None)
-    if env_id is None:
-        raise UserError(f"{node.where('env')}: the environment has no 'id'; give a registered name.")
-    registry.find("env", env_id)
-    policy = config.settings.get("policy")
-    sources = {name: with_tokenizer(name, section, policy) for name, section in config.sources.items()}
-    rewards = build_rewards(sources, config.rewards, registry, node.where)
-    registry.register_envs()
-    if rewards.sources:
-        arguments["rewards"] = rewards.side("env")
-    env = gymnasium.make(env_id, **arguments)
+    env, rewards = make_env(config, registry, node)
+    # Whatever is wrong with the sections is said before the run folder exists.
+    beside = build_beside(
+        spec,
+        env,
+        sources=config.sources,
+        advice=config.advice,
+        human=config.human,
+        registry=registry,
+        where=node.where,
+        seed=getattr(settings, "seed", 0),
+        log=run_dir / "session.jsonl",
+    ).arguments()
     record = Run.create(run_dir, config=to_plain(config), command=command, resume=resume)
-    learner = spec.load()(env, settings, **({"rewards": rewards.side("learner")} if rewards.sources else {}))
+    if rewards.sources:
+        beside["rewards"] = rewards.side("learner")
+    learner = spec.load()(env, settings, **beside)
     folder = record.path / "checkpoints" / config.learner
     newest = checkpoint.latest(folder) if resume and folder.exists() else None
     if newest is not None:
@@ -70,11 +87,45 @@ def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, comma
     record.rewind(config.learner, getattr(learner, "iteration", 0))
     learner.checkpoint_dir = folder
     learner.set_logger(record.logger(config.learner))
-    learner.learn(config.total_timesteps, progress_bar=True)
+    length = {} if config.episodes is None else {"episodes": config.episodes}
+    learner.learn(config.total_timesteps, progress_bar=True, **length)
     learner.save(str(record.path / "models" / config.learner))
     record.mark_done(config.learner, {"timesteps": learner.num_timesteps})
     write_report(record.path)
     return 0
+
+
+def make_env(config: SingleSettings, registry: Registry, node: ConfigNode) -> tuple[Any, RewardSum]:
+    """Make the environment, and the rewards that the sources pay in it.
+
+    Raises:
+        UserError: When the environment is unknown, or a source is wrong or never used.
+    """
+    import gymnasium
+
+    arguments = dict(config.env)
+    env_id = arguments.pop("id", None)
+    if env_id is None:
+        raise UserError(f"{node.where('env')}: the environment has no 'id'; give a registered name.")
+    # What only advises or is taught is built by `build_beside`.
+    elsewhere = {str((section or {}).get("source")) for section in (config.advice, config.human)}
+    policy = config.settings.get("policy")
+    sources = {
+        name: with_tokenizer(name, section, policy)
+        for name, section in config.sources.items()
+        if name in config.rewards or name not in elsewhere
+    }
+    rewards = build_rewards(sources, config.rewards, registry, node.where)
+    registry.register_envs()
+    if rewards.sources:
+        arguments["rewards"] = rewards.side("env")
+    try:
+        return gymnasium.make(env_id, **arguments), rewards
+    except gymnasium.error.UnregisteredEnv as error:
+        known = [*registry.specs("env"), *gymnasium.registry]
+        raise UserError(
+            f"{node.where('env.id')}: there is no environment '{env_id}'.{did_you_mean(str(env_id), known)}"
+        ) from error
 
 
 def with_tokenizer(name: str, section: Mapping[str, Any] | None, policy: Any) -> Mapping[str, Any] | None:

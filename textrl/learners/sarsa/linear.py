@@ -1,0 +1,81 @@
+"""Linear action values with eligibility traces, in place.
+
+Shapes: ``A`` actions, ``F`` features. Everything is float64. A step over 3 x 1601 weights costs a few
+microseconds, so nothing here allocates.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+#: Every so many steps, traces below `_NOTHING` become 0: far too small to show in any weight, they would
+#: end as subnormal numbers, whose arithmetic is a hundred times slower.
+_SWEEP_EVERY, _NOTHING = 256, 1e-210
+
+
+class LinearQ:
+    """Q(s, a) = w_a . phi(s), and a trace for each weight.
+
+    Attributes:
+        weights: (A, F).
+        traces: (A, F).
+    """
+
+    def __init__(
+        self,
+        n_actions: int,
+        size: int,
+        *,
+        decay: float,
+        traces: Literal["replacing", "accumulating"] = "replacing",
+        initial_weight: float = 0.0,
+    ) -> None:
+        """Set all weights.
+
+        Args:
+            n_actions: A.
+            size: F.
+            decay: What is left of a trace after a step, lambda * gamma.
+            traces: See `visit`.
+            initial_weight: Of every feature.
+        """
+        self.weights = np.full((n_actions, size), initial_weight)
+        self.traces = np.zeros((n_actions, size))
+        self._decay, self._replacing = decay, traces == "replacing"
+        self._step = np.empty((n_actions, size))
+        self._visits = 0
+
+    def q(self, phi: Floats) -> Floats:
+        """Return the values of all actions, (A,), from the features, (F,)."""
+        values: Floats = self.weights.dot(phi)
+        return values
+
+    def value(self, phi: Floats, action: int) -> float:
+        """Return the value of one action."""
+        return float(self.weights[action].dot(phi))
+
+    def forget(self) -> None:
+        """An episode begins: no trace is left of the last one."""
+        self.traces.fill(0.0)
+
+    def visit(self, phi: Floats, action: int) -> None:
+        """Let all traces decay, and mark those of an action.
+
+        Replacing: e = max(phi, decay * e), where phi is 0 for the other actions, and no feature is below 0.
+        Accumulating: e = phi + decay * e (Sutton and Barto 2018, sections 12.2 and 12.5).
+        """
+        traces, row = self.traces, self.traces[action]
+        np.multiply(traces, self._decay, out=traces)
+        (np.maximum if self._replacing else np.add)(row, phi, out=row)
+        self._visits += 1
+        if self._visits % _SWEEP_EVERY == 0:
+            traces[np.abs(traces) < _NOTHING] = 0.0
+
+    def update(self, step: float) -> None:
+        """w += step * e, where `step` is alpha * delta."""
+        np.multiply(self.traces, step, out=self._step)
+        np.add(self.weights, self._step, out=self.weights)

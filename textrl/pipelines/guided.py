@@ -1,0 +1,137 @@
+"""What a config puts beside a learner: a source that advises, how it is combined, a person who teaches it.
+
+The sections are ``advice:`` (`GuidanceSettings`) and ``human:`` (`PersonSettings`). Both name a source of
+``sources:``, which is built once and serves every role that refers to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from textrl.advice import Guidance, GuidanceSettings, check_accepts
+from textrl.errors import UserError, did_you_mean
+from textrl.registry import Registry
+from textrl.rewards import build_reward
+from textrl.settings import build
+from textrl.specs import LearnerSpec, RewardSpec
+from textrl.tamer import Human, HumanSettings
+
+Where = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class PersonSettings:
+    """A person beside the learner.
+
+    Attributes:
+        source: Name of the source that learns from the person.
+        feedback: ``use`` names the registered feedback; all other keys are its settings.
+        session: How long a step is shown, and in which episodes training is on.
+    """
+
+    source: str
+    feedback: Mapping[str, Any]
+    session: HumanSettings = field(default_factory=HumanSettings)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a learner is given beside its environment, and the sources that have state of their own."""
+
+    guidance: Guidance | None
+    human: Human | None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the learner's keyword arguments; nothing where there is nothing."""
+        given = {"guidance": self.guidance, "human": self.human}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def build_beside(
+    spec: LearnerSpec,
+    env: Any,
+    *,
+    sources: Mapping[str, Mapping[str, Any] | None],
+    advice: Mapping[str, Any] | None,
+    human: Mapping[str, Any] | None,
+    registry: Registry,
+    where: Where,
+    seed: int,
+    log: Path | None = None,
+) -> Beside:
+    """Build guidance and person from the sections of a config.
+
+    Args:
+        spec: The learner, which must be able to take the technique.
+        env: One Gymnasium environment.
+        sources: Section ``sources:``.
+        advice: Section ``advice:``, or None.
+        human: Section ``human:``, or None.
+        registry: Where sources and feedback are looked up.
+        where: Tells the place of a dotted key.
+        seed: Of the guidance's own generator.
+        log: Where the person's events are recorded for replay.
+
+    Raises:
+        UserError: When a section is wrong, a source is missing or gives no advice, or the learner cannot
+            take the technique.
+    """
+    if advice is None and human is None:
+        return Beside(None, None)
+    combined = None if advice is None else build(GuidanceSettings, advice, where=where, prefix="advice")
+    person = None if human is None else build(PersonSettings, human, where=where, prefix="human")
+    if combined is not None:
+        check_accepts(spec, combined.technique)
+    named = {} if combined is None else {combined.source: "advice.source"}
+    named |= {} if person is None else {person.source: "human.source"}
+    built = {name: _source(name, sources, registry, where, key) for name, key in named.items()}
+    for name, source in built.items():
+        if not hasattr(source, "bind"):
+            raise UserError(
+                f"{where(f'sources.{name}')}: the source '{name}' rates no actions; use one such as 'tamer'."
+            )
+        source.bind(env)
+    guidance = None
+    if combined is not None:
+        space, count = env.observation_space, int(env.action_space.n)
+        guidance = Guidance(combined, built[combined.source], space, count, seed=seed)
+    someone = None
+    if person is not None:
+        someone = Human(
+            _feedback(person, registry, where), built[person.source].bind(env), person.session, log=log
+        )
+    return Beside(guidance, someone)
+
+
+def _source(
+    name: str,
+    sources: Mapping[str, Mapping[str, Any] | None],
+    registry: Registry,
+    where: Where,
+    key: str,
+) -> Any:
+    if name not in sources:
+        raise UserError(f"{where(key)}: there is no source called '{name}'.{did_you_mean(name, sources)}")
+    settings = dict(sources[name] or {})
+    use = str(settings.pop("use", name))
+    spec = registry.find("reward", use)
+    assert isinstance(spec, RewardSpec)  # the registry keeps records by kind
+    if not spec.advises:
+        raise UserError(f"{where(key)}: the source '{name}' ({use}) gives no advice; name one that does.")
+    owner = registry.owner("reward", use)
+    return build_reward(spec, settings, plugin=owner, where=where, prefix=f"sources.{name}")
+
+
+def _feedback(person: PersonSettings, registry: Registry, where: Where) -> Any:
+    settings = dict(person.feedback)
+    use = settings.pop("use", None)
+    if not isinstance(use, str):
+        known = ", ".join(registry.specs("feedback"))
+        raise UserError(f"{where('human.feedback')}: name the kind of feedback with 'use' ({known}).")
+    spec = registry.find("feedback", use)
+    cls = spec.load_settings()
+    arguments = () if cls is None else (build(cls, settings, where=where, prefix="human.feedback"),)
+    return spec.load()(*arguments)
