@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from textrl.hookspecs import hookimpl
+from textrl.learners.sb3.records import sb3_learners
 from textrl.specs import CommandSpec, LearnerSpec, ModelSpec
 
 
 @hookimpl
 def textrl_learners() -> Iterator[LearnerSpec]:
-    """PPO-ptx, the learner of InstructGPT."""
+    """PPO-ptx, the learner of InstructGPT; SARSA(lambda); TAMER; what Stable-Baselines3 has."""
     yield LearnerSpec(
         name="ppo_ptx",
         target="textrl.learners.ppo_ptx:PPOPTX",
@@ -18,6 +19,21 @@ def textrl_learners() -> Iterator[LearnerSpec]:
         summary="PPO with a pretraining term and a penalty on the KL divergence from the reference.",
         accepts=frozenset({"reward"}),
     )
+    yield LearnerSpec(
+        name="sarsa",
+        target="textrl.learners.sarsa:Sarsa",
+        settings="textrl.learners.sarsa:SarsaSettings",
+        summary="SARSA(lambda) with linear features; takes advice in all four ways of TAMER+RL.",
+        accepts=frozenset({"reward", "target", "action_scores", "behaviour"}),
+    )
+    yield LearnerSpec(
+        name="tamer",
+        target="textrl.learners.tamer:TamerLearner",
+        settings="textrl.learners.tamer:TamerLearnerSettings",
+        summary="TAMER: acts greedily on what a person's presses say, and on nothing else.",
+        accepts=frozenset({"action_scores", "behaviour"}),
+    )
+    yield from sb3_learners()
 
 
 @hookimpl

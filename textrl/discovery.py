@@ -293,6 +293,9 @@ def _check_record(record: Any, hook: str, cls: type[Spec]) -> None:
             isinstance(value, str) and _TARGET.fullmatch(value)
         ):
             raise _Broken(f"{which} has the {part} {value!r}; write it as 'module:attribute'")
+    steps = getattr(record, "max_episode_steps", None)
+    if steps is not None and (type(steps) is not int or steps < 1):
+        raise _Broken(f"{which} has max_episode_steps={steps!r}; write a whole number of at least 1")
     for field in fields(record):
         if field.name in _FIELD_CHOICES:
             _check_choice(which, field.name, getattr(record, field.name))

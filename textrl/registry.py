@@ -124,6 +124,7 @@ class Registry:
                 id=name,
                 entry_point=spec.target,
                 vector_entry_point=spec.vector_target,
+                max_episode_steps=spec.max_episode_steps,
                 kwargs=dict(spec.kwargs),
             )
 

@@ -77,10 +77,12 @@ class EnvSpec(Spec):
     Attributes:
         vector_target: ``"module:attribute"`` of the vector environment, or None.
         kwargs: Default keyword arguments for the constructor.
+        max_episode_steps: Length at which Gymnasium's outer time limit truncates an episode, or None.
     """
 
     vector_target: str | None = None
     kwargs: tuple[tuple[str, Any], ...] = ()
+    max_episode_steps: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

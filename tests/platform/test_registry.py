@@ -101,6 +101,11 @@ def test_listing_a_plugin_does_not_import_its_targets(install: Install) -> None:
             "yield EnvSpec(name='E-v0', target='a:b', summary='s', vector_target='c')",
             "has the vector_target 'c'",
         ),
+        (
+            "@hookimpl\ndef textrl_envs(): "
+            "yield EnvSpec(name='E-v0', target='a:b', summary='s', max_episode_steps='500')",
+            "has max_episode_steps='500'; write a whole number of at least 1",
+        ),
     ],
 )
 def test_a_broken_plugin_is_reported_and_harms_no_other(install: Install, code: str, says: str) -> None:

@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+# As an installation maps it; a checkout that was installed before the environments came does not.
+sys.path.append(str(Path(__file__).parents[2] / "envs"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Tiny models gain nothing from a second thread and lose much to its waiting."""
+    torch.set_num_threads(1)
