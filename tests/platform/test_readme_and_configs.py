@@ -11,9 +11,11 @@ from textrl.cli import main
 from textrl.config import build, load_config
 from textrl.pipelines import PIPELINES
 from textrl.pipelines.frontier import FrontierSettings, arm_settings
+from textrl.pipelines.guided import build_beside
 from textrl.pipelines.rlhf.settings import RLHFSettings
-from textrl.pipelines.single import SingleSettings
+from textrl.pipelines.single import SingleSettings, make_env
 from textrl.registry import get_registry
+from textrl.specs import LearnerSpec
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -37,17 +39,26 @@ def test_a_config_builds(path: Path) -> None:
         settings_class = registry.find("learner", single.learner).load_settings()
         assert settings_class is not None
         build(settings_class, single.settings, where=node.where, prefix="settings")
-        sources, weights = single.sources, single.rewards
+        beside = [section["source"] for section in (single.advice, single.human) if section]
+        sources, used = single.sources, {*single.rewards, *beside}
+        if beside:
+            spec = registry.find("learner", single.learner)
+            assert isinstance(spec, LearnerSpec)
+            env, _ = make_env(single, registry, node)
+            build_beside(
+                spec, env, sources=sources, advice=single.advice, human=single.human,
+                registry=registry, where=node.where, seed=0,
+            )  # fmt: skip
     elif node.data["pipeline"] == "frontier":
         frontier = build(FrontierSettings, node.data, where=node.where)
         for name, changes in frontier.arms.items():
             arm_settings(frontier.base, name, changes, node)
-        sources, weights = frontier.base.sources, frontier.base.rewards
+        sources, used = frontier.base.sources, set(frontier.base.rewards)
     else:
         assert node.data["pipeline"] in PIPELINES
         rlhf = build(RLHFSettings, node.data, where=node.where)
-        sources, weights = rlhf.sources, rlhf.rewards
-    assert set(sources) == set(weights)
+        sources, used = rlhf.sources, set(rlhf.rewards)
+    assert set(sources) == used
     for name, section in sources.items():
         spec = registry.find("reward", str((section or {}).get("use", name)))
         settings_class = spec.load_settings()
