@@ -119,6 +119,15 @@ RECIPES = (
     ),
     Recipe("Speed", ("time/fps", "time/tokens_per_s"), "tokens/s", "", (0.0,)),
 )
+#: The same metrics where no text is written: a step is a step, and there may be a person.
+CONTROL = (
+    Recipe("Episode reward", ("rollout/ep_rew_mean",), "mean of the last 100", "Paid by the environment."),
+    Recipe("Episode length", ("rollout/ep_len_mean",), "steps", "", (0.0,)),
+    Recipe("Weight of the advice (beta)", ("advice/beta",), "", "Mean over the episode's steps.", (0.0,)),
+    Recipe("Presses", ("human/signals_per_min",), "per minute", "", (0.0,)),
+    Recipe("Exploration", ("rollout/epsilon", "rollout/exploration_rate"), "", "", (0.0,)),
+    Recipe("Speed", ("time/fps",), "steps/s", "", (0.0,)),
+)
 #: Charts that are there for the curious, folded away.
 FURTHER = (
     Recipe("Policy loss", ("train/policy_loss",), "", "Says little by itself: advantages are centred."),
@@ -150,7 +159,9 @@ def charts_of(stage: Stage) -> tuple[list[Chart], list[Chart]]:
         Recipe("Loss", tuple(losses), "nats" if trainer else ""),
         Recipe("Accuracy", tuple(accuracies), "share of pairs" if trainer else "", "", (1.0,)),
     )
-    main = _draw(stage, (*own, *RECIPES), left)
+    # Every text learner logs its reward by source, or its KL.
+    text = trainer or any(key.startswith(("reward/", "train/kl_ref")) for key in stage.series)
+    main = _draw(stage, (*own, *(() if text else CONTROL), *RECIPES), left)
     further = _draw(stage, FURTHER, left)
     return main, further + [_chart(stage, Recipe(label(key), (key,)), [key]) for key in left]
 
