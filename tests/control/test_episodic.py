@@ -120,6 +120,8 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         short_car().restore(tmp_path / "saved")
     with pytest.raises(UserError, match="runs with guidance and human"):
         short_car(technique="action_biasing", person=Person()).restore(tmp_path / "saved")
+    with pytest.raises(UserError, match="other settings of the advice"):
+        short_car(technique="control_sharing").restore(tmp_path / "saved")
     weights = tmp_path / "saved" / "learner.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     with pytest.raises(UserError, match=r"learner\.safetensors"):

@@ -210,3 +210,17 @@ def test_wrong_settings_are_one_sentence() -> None:
     ):
         with pytest.raises(UserError, match=rf"study\.yaml.*{message}"):
             from_config(**(good | changes))
+
+
+@pytest.mark.parametrize("technique", ["action_biasing", "q_augmentation"])
+def test_a_whole_number_is_a_weight_too(technique: str) -> None:
+    settings = GuidanceSettings(technique=technique, source="h", beta=10)  # type: ignore[arg-type]
+    given = Guidance(settings, Fixed(), mountain_car_space(), 3)
+    assert given.scores(np.zeros(3), np.zeros(2)).tolist() == [10.0, 0.0, -10.0]
+
+
+class Fixed:
+    """Likes the first action."""
+
+    def rate(self, observation: object) -> object:
+        return np.array([1.0, 0.0, -1.0])

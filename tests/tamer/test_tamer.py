@@ -226,3 +226,8 @@ def test_a_restored_tamer_goes_on_alike(model, cut):
     assert (old.samples, old.presses, old.last_action) == (new.samples, new.presses, new.last_action)
     for state in range(CELLS):
         np.testing.assert_array_equal(old.rate(state), new.rate(state))
+
+
+def test_a_diverged_h_is_said_in_a_sentence() -> None:
+    with pytest.raises(UserError, match="no longer finite; lower alpha"):
+        choose(np.array([np.nan, 0.0]), None, np.random.default_rng(0))

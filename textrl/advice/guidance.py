@@ -100,19 +100,20 @@ class Guidance:
         self.settings, self.advice = settings, advice
         self._n_actions = n_actions
         self._rng = np.random.default_rng([seed, 3])  # 0, 1 and 2 are the learner's streams
-        self._annealed = Annealed(settings.beta, settings.anneal)
+        beta = float(settings.beta)  # Python's users write 10 as well as 10.0
+        self._annealed = Annealed(beta, settings.anneal)
         self._eligibility: Eligibility | None = None
         if settings.eligibility is not None:
             self._eligibility = Eligibility(
                 make_features(settings.eligibility.features, observation_space),
                 settings.eligibility,
-                scale=settings.beta,
+                scale=beta,
                 n_actions=n_actions if settings.technique == "action_biasing" else None,
             )
         self._asked: tuple[bytes, Floats] | None = None
         self._used = 0.0  # sum of the weights that acted in this episode, for the log
         self._uses = 0
-        self._logged = settings.beta
+        self._logged = beta
 
     @property
     def beta(self) -> float:

@@ -35,6 +35,8 @@ def save(learner: EpisodicLearner, path: str | Path) -> None:
         "episodes": learner.episodes,
         "rng": {name: plain_rng(rng) for name, rng in learner.generators().items()},
     }
+    if learner.guidance is not None:
+        state["advice"] = to_plain(learner.guidance.settings)
     for name, part in _parts(learner).items():
         tensors[name], state[name] = split_tensors(_mark_arrays(part.state_dict()))
     checkpoint.save(path, config=to_plain(learner.settings), tensors=tensors, state=state)
@@ -61,6 +63,9 @@ def restore(learner: EpisodicLearner, path: str | Path) -> None:
             f"{path} was written {_with(kept)}, but the learner runs {_with(set(parts))}; resume with the "
             "same parts."
         )
+    advice = None if learner.guidance is None else to_plain(learner.guidance.settings)
+    if loaded.state.get("advice") != advice:
+        raise UserError(f"{path} was written with other settings of the advice; resume with the same ones.")
     learner.num_timesteps = loaded.state["num_timesteps"]
     learner.episodes = loaded.state["episodes"]
     learner.episode_returns = loaded.tensors["history"]["returns"].tolist()

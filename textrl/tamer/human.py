@@ -110,6 +110,7 @@ class Human:
     def shown(self, observation: Any, action: int) -> None:
         """A step begins: the person sees the observation and the action, 0 .. A-1."""
         now_s = self._shown_s = self.clock.now_s
+        self._hear(now_s)
         self.tamer.show(observation, action, now_s)
         if self._log is not None:
             self._log.add("shown", now_s, observation=observation, action=int(action))
@@ -123,6 +124,7 @@ class Human:
     def end_episode(self) -> None:
         """The last step is over: pause, deliver, and follow the schedule."""
         now_s = self.clock.now_s
+        self._hear(now_s)
         self.tamer.end_episode(now_s)
         if self._log is not None:
             self._log.add("end_episode", now_s)
@@ -181,13 +183,21 @@ class Human:
     def _wait(self, until_s: float) -> None:
         """Let time pass and deliver what the person did in it."""
         now_s = self.clock.wait_until(until_s)
-        for signal in self.feedback.poll(now_s):
-            self._deliver(signal)
+        self._hear(now_s)
         self.tamer.tick(now_s)
         if self._log is not None:
             self._log.add("tick", now_s)
             if isinstance(self.clock, WallClock):  # what a person gave is not lost with the process
                 self._log.flush()
+
+    def _hear(self, now_s: float) -> None:
+        """Deliver what the person did up to now.
+
+        On the wall's clock a slow update lies between two steps; a press from that time must reach TAMER
+        before TAMER is told what time it is.
+        """
+        for signal in self.feedback.poll(now_s):
+            self._deliver(signal)
 
     def _deliver(self, signal: Signal) -> None:
         if signal.kind == "training":

@@ -234,8 +234,13 @@ def choose(ratings: Array, last: int | None, rng: np.random.Generator) -> int:
         ratings: (A,).
         last: The action before, or None.
         rng: Draws only where several others tie.
+
+    Raises:
+        UserError: When H has diverged.
     """
     best = np.flatnonzero(ratings == ratings.max())
+    if not len(best):
+        raise UserError("TAMER's H is no longer finite; lower alpha (RBF features want about .05).")
     if len(best) == 1:
         return int(best[0])
     if last is not None and last in best:

@@ -147,7 +147,7 @@ def widened(observations: NDArray[Any], advice: Floats) -> NDArray[Any]:
 
 def weight(guidance: Guidance) -> float:
     """Return beta now; without an eligibility module it is one number."""
-    return float(guidance.state_dict()["beta"])
+    return guidance.beta
 
 
 def number_of_actions(space: Any) -> int:
