@@ -57,5 +57,5 @@ def textrl_commands() -> Iterator[CommandSpec]:
     yield CommandSpec(
         name="bench",
         target="textrl.bench:bench",
-        summary="Measure what the README claims, such as the time to start.",
+        summary="Measure what the pages state: start-up times, learners on classic control, the TAMER study.",
     )

@@ -31,7 +31,8 @@ class SimulatedSettings:
             ``skip10`` (a tenth not pressed), ``equal`` (silent where actions are about as good),
             ``myopic`` (sees ten steps ahead), ``late`` (half a second later than is assumed),
             ``adversarial`` (always the wrong key), ``loop_maze_human`` (rate and delays of a person).
-        seed: Draws everything that the trainer leaves to chance.
+        seed: Draws everything that the trainer leaves to chance. Not the learner's seed, as the default is not:
+            their random numbers would be the same, and a trainer's moods would follow the learner's.
         truth: ``rule``, ``pole_rule``, ``solved``, ``module:function`` or ``file.py:function``; see
             `textrl_human.trainers.Trainer`.
         p_press: Probability that a judged step is rated.
@@ -49,7 +50,7 @@ class SimulatedSettings:
     """
 
     preset: Preset = "reference"
-    seed: int = 0
+    seed: int = 10_000
     truth: str | None = None
     p_press: float | None = None
     p_error: float | None = None

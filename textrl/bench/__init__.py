@@ -1,44 +1,109 @@
-"""Benchmarks: figures that the README states, and the commands that give them."""
+"""Benchmarks: figures that the README and the pages under docs/ state, and the commands that give them.
+
+``startup`` times processes; ``classic-control`` and ``tamer`` run grids of trials (`textrl.bench.jobs`,
+`textrl.bench.trial`) and write tables, JSON, pictures and a page. Importing this is light: what a benchmark
+needs is imported when it starts.
+"""
 
 from __future__ import annotations
 
 import json as json_module
-import statistics
-import subprocess
-import sys
-import time
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
-_STARTUP = {
-    "python alone": ["-c", "pass"],
-    "import textrl": ["-c", "import textrl"],
-    "textrl plugins": ["-m", "textrl.cli", "plugins"],
-    "textrl --help": ["-m", "textrl.cli", "--help"],
-}
+from cyclopts import Parameter
+
+from textrl.errors import UserError
+
+_Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)]
+_Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+_Files = Annotated[tuple[Path, Path] | None, Parameter(negative="")]
 
 
-def bench(what: Literal["startup"] = "startup", *, runs: int = 15, json: bool = False) -> int:
-    """Measure what the README claims.
+def bench(
+    what: Literal["startup", "classic-control", "tamer"] = "startup",
+    *,
+    seeds: int | None = None,
+    quick: _Flag = False,
+    jobs: int | None = None,
+    out: Path | None = None,
+    learners: _Names = (),
+    envs: _Names = (),
+    only: _Names = (),
+    h_models: _Files = None,
+    runs: int = 15,
+    json: _Flag = False,
+) -> int:
+    """Measure what the README and the pages under docs/ claim.
+
+    A benchmark that was interrupted goes on where it was: repeat the command.
 
     Args:
         what: ``startup`` times whole processes: the interpreter, the import, the listings.
-        runs: Processes per figure; the median, the fastest and the slowest are shown.
-        json: Print JSON instead of a table.
+            ``classic-control`` trains learners on Mountain Car, Cart Pole and Acrobot. ``tamer`` repeats
+            the papers on TAMER and TAMER+RL with simulated trainers.
+        seeds: Seeds for each figure, 0, 1, ...; by default each figure's own number.
+        quick: Two minutes on two cores: small budgets, two seeds.
+        jobs: Processes at the same time; by default one for each core.
+        out: Where results go, runs/bench-WHAT by default.
+        learners: classic-control: only these rows, or all rows of these registered learners.
+        envs: classic-control: only these environments.
+        only: tamer: only these parts: h-models, sequential, simultaneous, cart-pole.
+        h_models: tamer: two JSON lists of weights, H as people trained it, instead of simulated trainers.
+        runs: startup: processes per figure; the median, the fastest and the slowest are shown.
+        json: Print JSON instead of tables.
     """
-    rows = {name: _times_ms(arguments, runs) for name, arguments in _STARTUP.items()}
+    _refuse_strangers(
+        what,
+        {"--learners": learners, "--envs": envs, "--only": only, "--h-models": h_models, "--seeds": seeds,
+         "--quick": quick, "--jobs": jobs, "--out": out},
+    )  # fmt: skip
+    if what == "startup":
+        return _startup(runs, json)
+    from textrl.bench.running import Options
+
+    options = Options(what, seeds, quick, jobs, out, json)
+    if what == "classic-control":
+        from textrl.bench import classic_control
+
+        return classic_control.bench(options, learners, envs)
+    from textrl.bench import tamer
+
+    return tamer.bench(options, only, h_models)
+
+
+def _startup(runs: int, json: bool) -> int:
+    from textrl.bench import startup
+
+    if runs < 1:
+        raise UserError(f"--runs is {runs}; it must be at least 1.")
+    rows = startup.figures(runs)
     if json:
-        print(json_module.dumps({"what": what, "unit": "ms", "runs": runs, "figures": rows}))  # noqa: T201
-        return 0
-    print(f"{'whole process, ms':<20} {'median':>8} {'min':>8} {'max':>8}")  # noqa: T201
-    for name, row in rows.items():
-        print(f"{name:<20} {row['median']:>8.1f} {row['min']:>8.1f} {row['max']:>8.1f}")  # noqa: T201
+        print(  # noqa: T201
+            json_module.dumps({"what": "startup", "unit": "ms", "runs": runs, "figures": rows})
+        )
+    else:
+        print(startup.table(rows))  # noqa: T201
     return 0
 
 
-def _times_ms(arguments: list[str], runs: int) -> dict[str, float]:
-    times = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
-        times.append(1000 * (time.perf_counter() - started))
-    return {"median": statistics.median(times), "min": min(times), "max": max(times)}
+#: Options that not every benchmark has.
+_OF = {
+    "--learners": ("classic-control",),
+    "--envs": ("classic-control",),
+    "--only": ("tamer",),
+    "--h-models": ("tamer",),
+}
+
+
+def _refuse_strangers(what: str, given: dict[str, object]) -> None:
+    """Refuse options that would do nothing.
+
+    Raises:
+        UserError: Names the option and where it belongs.
+    """
+    for option, value in given.items():
+        belongs = _OF.get(option, ("classic-control", "tamer"))
+        if value not in (None, False, ()) and what not in belongs:
+            names = " and ".join(f"'textrl bench {name}'" for name in belongs)
+            raise UserError(f"{option} does nothing in 'textrl bench {what}'; it belongs to {names}.")
