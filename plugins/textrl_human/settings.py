@@ -31,8 +31,8 @@ class SimulatedSettings:
             ``skip10`` (a tenth not pressed), ``equal`` (silent where actions are about as good),
             ``myopic`` (sees ten steps ahead), ``late`` (half a second later than is assumed),
             ``adversarial`` (always the wrong key), ``loop_maze_human`` (rate and delays of a person).
-        seed: Draws everything that the trainer leaves to chance. Not the learner's seed, as the default is not:
-            their random numbers would be the same, and a trainer's moods would follow the learner's.
+        seed: Draws everything that the trainer leaves to chance. Give it another
+            seed than the learner, as the default is: otherwise the two draw the same random numbers.
         truth: ``rule``, ``pole_rule``, ``solved``, ``module:function`` or ``file.py:function``; see
             `textrl_human.trainers.Trainer`.
         p_press: Probability that a judged step is rated.
