@@ -52,7 +52,12 @@ def test_finished_jobs_are_not_repeated(tmp_path: Path) -> None:
 def test_a_grid_that_is_stopped_goes_on_where_it_was(tmp_path: Path, how: signal.Signals) -> None:
     script = tmp_path / "grid.py"
     script.write_text(SCRIPT.format(kit=str(Path(__file__).parent), folder=str(tmp_path)))
-    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stderr=subprocess.PIPE,
+        # A background job of a shell without job control is born deaf to Ctrl-C, and so are its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     folder = tmp_path / "jobs"
     _wait(lambda: len(list(folder.glob("square*.json"))) >= 2)
     process.send_signal(how)

@@ -85,7 +85,7 @@ def test_plugins_lists_every_plugin_with_what_it_offers(capsys: Capture) -> None
     rows = json.loads(out(capsys, "plugins", "--json"))
     assert [row["name"] for row in rows] == [plugin.name for plugin in get_registry().plugins]
     builtin = next(row for row in rows if row["name"] == "builtin")
-    assert builtin["offers"]["learner"] == ["ppo_ptx"]
+    assert builtin["offers"]["learner"][:2] == ["ppo_ptx", "sarsa"]
     assert builtin["offers"]["model"] == ["smollm2-135m", "tiny-gpt2"]
 
 
@@ -122,7 +122,7 @@ def test_every_record_is_listed_and_shown(capsys: Capture, kind: str) -> None:
 
 
 def test_a_listing_of_nothing_says_which_hook_would_fill_it(capsys: Capture) -> None:
-    assert "textrl_feedback" in out(capsys, "feedback", "--disable", "builtin")
+    assert "textrl_feedback" in out(capsys, "feedback", "--disable", "human")
 
 
 def test_one_reward_in_detail_shows_its_settings(capsys: Capture, plugin_file: PluginFile) -> None:
@@ -162,7 +162,7 @@ def test_settings_that_cannot_be_imported_are_an_error_in_the_detail(
     [
         (["rewards", "lenth"], "There is no reward 'lenth'. Did you mean 'length'?"),
         (["plugins", "rulez"], "There is no plugin 'rulez'. Did you mean 'rules'?"),
-        (["learners", "ppo"], "There is no learner 'ppo'. Did you mean 'ppo_ptx'?"),
+        (["learners", "ppo_pt"], "There is no learner 'ppo_pt'. Did you mean 'ppo_ptx'?"),
         (["rewads"], 'Unknown command "rewads". Did you mean "rewards"?'),
         (["rewards", "--jsn"], "Unknown option: --jsn. Did you mean --json?"),
         (["rewards", "a", "b"], "Unused Tokens: ['b']"),

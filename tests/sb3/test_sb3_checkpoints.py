@@ -11,8 +11,8 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from control_world import CORRIDOR, LEARNERS, SPECS, env_of, guidance, make, observations, same, weights
 from numpy.typing import NDArray
+from sb3_world import CORRIDOR, LEARNERS, SPECS, env_of, guidance, make, observations, same, weights
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from textrl.errors import UserError

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from control_world import (
+from sb3_world import (
     CORRIDOR,
     LEARNERS,
     POLE_RATINGS,

@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from control_world import (
+from sb3_world import (
     CORRIDOR,
     LEARNERS,
     SPECS,

@@ -51,6 +51,7 @@ class EpisodicLearner(ABC):
 
     label: ClassVar[str] = "learner"  # in messages, and beside the progress bar
     settings_class: ClassVar[type[Any]]  # the frozen dataclass that `load` rebuilds
+    num_timesteps: int
 
     def __init__(
         self,
