@@ -1,4 +1,4 @@
-"""The one log-probability function against torch's own in float64, gradients included."""
+"""The one log-probability function against torch's own in float64, gradients included, in both types."""
 
 from __future__ import annotations
 
@@ -23,24 +23,30 @@ def plain(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None,
     temperature=st.sampled_from([0.5, 1.0, 2.0]),
     head_learns=st.booleans(),
     with_bias=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
     seed=st.integers(0, 2**31),
 )
 def test_values_and_gradients_match_float64(
-    rows: int, vocab: int, chunk: int, temperature: float, head_learns: bool, with_bias: bool, seed: int
-) -> None:
+    rows: int, vocab: int, chunk: int, temperature: float, head_learns: bool, with_bias: bool,
+    dtype: torch.dtype, seed: int,
+) -> None:  # fmt: skip
+    """Whatever the chunk; in float64 to 1e-12, where the chunk shows as rounding alone."""
     torch.manual_seed(seed)
-    hidden = torch.randn(rows, 8, requires_grad=True)
-    weight = torch.randn(vocab, 8, requires_grad=head_learns)
-    bias = torch.randn(vocab, requires_grad=head_learns) if with_bias else None
+    hidden = torch.randn(rows, 8, dtype=dtype, requires_grad=True)
+    weight = torch.randn(vocab, 8, dtype=dtype, requires_grad=head_learns)
+    bias = torch.randn(vocab, dtype=dtype, requires_grad=head_learns) if with_bias else None
     targets = torch.randint(vocab, (rows,))
-    upstream = torch.randn(rows)
+    upstream = torch.randn(rows, dtype=dtype)
+    exact = dtype == torch.float64
     ours, entropy = token_logprobs_and_entropy(
         hidden, weight, targets, bias=bias, temperature=temperature, chunk=chunk
     )
     table = plain(hidden, weight, bias, temperature)
     theirs = table.gather(1, targets[:, None]).squeeze(1)
-    assert torch.allclose(ours.double(), theirs, atol=1e-5)
-    assert torch.allclose(entropy.double(), -(table.exp() * table).sum(-1), atol=1e-4)
+    assert ours.dtype == entropy.dtype == dtype
+    assert torch.allclose(ours.double(), theirs, rtol=0, atol=1e-12 if exact else 2e-5)
+    wanted_entropy = -(table.exp() * table).sum(-1)
+    assert torch.allclose(entropy.double(), wanted_entropy, rtol=0, atol=1e-12 if exact else 1e-4)
     inputs = [
         hidden,
         *([weight] if head_learns else []),
@@ -49,7 +55,8 @@ def test_values_and_gradients_match_float64(
     got = torch.autograd.grad((ours * upstream).sum(), inputs)
     wanted = torch.autograd.grad((theirs * upstream.double()).sum(), inputs)
     for a, b in zip(got, wanted, strict=True):
-        assert torch.allclose(a, b, atol=2e-4, rtol=1e-4)
+        tolerance = {"atol": 1e-12, "rtol": 1e-9} if exact else {"atol": 2e-4, "rtol": 1e-4}
+        assert torch.allclose(a, b, **tolerance)
 
 
 def test_hand_computed_value() -> None:
@@ -57,6 +64,30 @@ def test_hand_computed_value() -> None:
     weight = torch.tensor([[0.0], [0.6931471805599453], [1.6094379124341003]])
     got = token_logprobs(torch.ones(3, 1), weight, torch.arange(3)).exp()
     assert got.tolist() == pytest.approx([0.125, 0.25, 0.625], abs=1e-6)
+
+
+@pytest.mark.parametrize("head_learns", [False, True])
+def test_gradient_matches_finite_differences(head_learns: bool) -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(7, 4, dtype=torch.float64, requires_grad=head_learns)
+    bias = torch.randn(7, dtype=torch.float64, requires_grad=head_learns)
+    targets = torch.tensor([0, 6, 3, 3, 1])
+
+    def function(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return token_logprobs(hidden, weight, targets, bias=bias, temperature=0.7, chunk=2)
+
+    assert torch.autograd.gradcheck(function, (hidden, weight, bias))
+
+
+def test_narrow_models_give_float32() -> None:
+    hidden = torch.ones(2, 3, dtype=torch.bfloat16)
+    weight = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).bfloat16()
+    got = token_logprobs(hidden, weight, torch.tensor([0, 4]))
+    assert got.dtype == torch.float32
+    # The sum over the vocabulary is made in float32 too: in bf16 it would be off by half a percent.
+    every = token_logprobs(hidden[:1].expand(5, -1), weight, torch.arange(5)).exp().sum()
+    assert every.item() == pytest.approx(1.0, abs=1e-6)
 
 
 def test_no_rows_give_no_values() -> None:

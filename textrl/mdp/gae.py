@@ -25,6 +25,8 @@ def gae(
     delta_t = r_t + gamma * V(s_{t+1}) * [not terminated_t] - V(s_t)
     A_t = delta_t + gamma * lam * [not ends_t] * A_{t+1}
 
+    Computed in the widest type of the three, so that float32 rewards do not narrow float64 values.
+
     Args:
         rewards: (B, T).
         values: (B, T) V(s_t).
@@ -38,12 +40,13 @@ def gae(
     Returns:
         (advantages, returns), (B, T) each, zero outside the mask; returns = advantages + values.
     """
-    zero = torch.zeros((), dtype=rewards.dtype, device=rewards.device)
-    rewards = torch.where(mask, rewards, zero)
-    values = torch.where(mask, values, zero)
-    follow = torch.where(mask & ~terminated, next_values, zero)
+    dtype = torch.promote_types(torch.promote_types(rewards.dtype, values.dtype), next_values.dtype)
+    zero = torch.zeros((), dtype=dtype, device=rewards.device)
+    rewards = torch.where(mask, rewards.to(dtype), zero)
+    values = torch.where(mask, values.to(dtype), zero)
+    follow = torch.where(mask & ~terminated, next_values.to(dtype), zero)
     deltas = rewards + gamma * follow - values
-    carry = (gamma * lam) * (mask & ~ends).to(rewards.dtype)
+    carry = (gamma * lam) * (mask & ~ends).to(dtype)
     advantages = torch.zeros_like(rewards)
     running = torch.zeros_like(rewards[:, 0])
     for t in range(rewards.shape[1] - 1, -1, -1):

@@ -38,7 +38,7 @@ def token_logprobs(
         chunk: Rows whose logits exist at the same time; the result does not depend on it.
 
     Returns:
-        (N,) float32, differentiable in `hidden`, `weight` and `bias`.
+        (N,) float32, or float64 where the model is; differentiable in `hidden`, `weight` and `bias`.
     """
     return _apply(hidden, weight, bias, targets, temperature, chunk, False)[0]
 
@@ -66,8 +66,14 @@ def _apply(hidden: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
 
 
 def logits_of(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
-    """Return (N, V) float32 logits divided by the temperature."""
-    logits = torch.nn.functional.linear(hidden, weight, bias).float()
+    """Return (N, V) float32 logits divided by the temperature, as sampling takes them."""
+    return _wide_logits(hidden, weight, bias, temperature).float()
+
+
+def _wide_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
+    """Return (N, V) logits divided by the temperature: float64 of a float64 model, else float32."""
+    logits = torch.nn.functional.linear(hidden, weight, bias)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return logits if temperature == 1.0 else logits.div_(temperature)
 
 
@@ -91,14 +97,15 @@ class _ChunkedLogprob(torch.autograd.Function):
         with_entropy: bool,
     ) -> tuple[Tensor, Tensor]:
         count = hidden.shape[0]
-        logprob = torch.empty(count, dtype=torch.float32, device=hidden.device)
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        logprob = torch.empty(count, dtype=wide, device=hidden.device)
         entropy = torch.empty_like(logprob)
         head_learns = weight.requires_grad or (bias is not None and bias.requires_grad)
         finish_now = hidden.requires_grad and not head_learns
         grad_hidden = torch.empty_like(hidden) if finish_now else None
         for start in range(0, count, chunk):
             rows = slice(start, start + chunk)
-            logits = logits_of(hidden[rows], weight, bias, temperature)
+            logits = _wide_logits(hidden[rows], weight, bias, temperature)
             logprob[rows], entropy[rows] = _normalise_(logits, targets[rows], finish_now, with_entropy)
             if grad_hidden is not None:
                 mean_row = logits.to(weight.dtype) @ weight
@@ -119,11 +126,11 @@ class _ChunkedLogprob(torch.autograd.Function):
             return grad_hidden * grad[:, None].to(grad_hidden.dtype), None, None, None, None, None, None
         hidden, weight, bias, targets = ctx.saved_tensors
         by_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        by_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        by_weight = torch.zeros_like(weight, dtype=grad.dtype) if ctx.needs_input_grad[1] else None
         by_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
         for start in range(0, hidden.shape[0], ctx.chunk):
             rows = slice(start, start + ctx.chunk)
-            logits = logits_of(hidden[rows], weight, bias, ctx.temperature)
+            logits = _wide_logits(hidden[rows], weight, bias, ctx.temperature)
             by_logits = torch.softmax(logits, dim=-1).neg_()
             by_logits.scatter_add_(-1, targets[rows, None], torch.ones_like(by_logits[:, :1]))
             by_logits.mul_(grad[rows, None] / ctx.temperature)
@@ -133,7 +140,7 @@ class _ChunkedLogprob(torch.autograd.Function):
             if by_hidden is not None:
                 by_hidden[rows] = by_logits @ weight
             if by_weight is not None:
-                by_weight += (by_logits.T @ hidden[rows]).float()
+                by_weight += (by_logits.T @ hidden[rows]).to(by_weight.dtype)
         by_weight = None if by_weight is None else by_weight.to(weight.dtype)
         return by_hidden, by_weight, by_bias, None, None, None, None
 
@@ -147,12 +154,12 @@ def _normalise_(
     in its cache: half the time of whole-chunk passes, which wait for memory.
 
     Args:
-        logits: (N, V) float32; holds probabilities afterwards if `to_probabilities`.
+        logits: (N, V); holds probabilities afterwards if `to_probabilities`.
         targets: (N,) int64.
         to_probabilities: Whether the probabilities are needed.
         with_entropy: Whether the entropies are.
     """
-    logprob = torch.empty(len(logits), device=logits.device)
+    logprob = torch.empty(len(logits), dtype=logits.dtype, device=logits.device)
     entropy = torch.full_like(logprob, torch.nan)
     size = _CPU_ROWS if logits.device.type == "cpu" else max(len(logits), 1)
     for start in range(0, len(logits), size):
