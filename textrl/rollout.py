@@ -11,19 +11,17 @@ Shapes: ``B`` sequences, ``P`` prompt tokens (left-padded), ``T`` response token
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
-from textrl.mdp.logprobs import logits_of
-from textrl.mdp.sampling import greedy, sample
-from textrl.models.layers import base, blocks
-from textrl.models.stack import Trunk, frozen_depth, positions
+from textrl.mdp.sampling import chosen_logprobs, greedy, sample_with_logprobs
+from textrl.models.decoding import open_decoder
+from textrl.models.products import head_logits
+from textrl.models.stack import Trunk, frozen_depth
 
 
 @dataclass(frozen=True)
@@ -98,42 +96,53 @@ def generate(
     eos = torch.tensor(sorted(eos_ids), dtype=torch.int64, device=device)
     out = _Buffers.empty(rows, prompt_ids.shape[1], max_new_tokens, pad_id, device)
     alive = torch.arange(rows, device=device)
-    cache = DynamicCache(config=model.config)
-    mask, step_ids, step_positions = prompt_mask, prompt_ids, positions(prompt_mask)
-    with _capture(model, keep_depths) as captured:
-        for t in range(max_new_tokens + 1):
-            if t == max_new_tokens and not keep_depths:
-                break
-            hidden = base(model)(
-                input_ids=step_ids,
-                attention_mask=mask.long(),
-                position_ids=step_positions,
-                past_key_values=cache,
-                use_cache=True,
-            ).last_hidden_state[:, -1]
-            out.keep(captured, alive, t)
-            going = ~out.finished[alive]
-            if t == max_new_tokens or not bool(going.any()):
-                break
-            if not bool(going.all()):
-                kept = going.nonzero().squeeze(1)
-                cache.batch_select_indices(kept)
-                alive, hidden, mask, step_positions = (
-                    alive[kept],
-                    hidden[kept],
-                    mask[kept],
-                    step_positions[kept],
+    depths = tuple(depth for depth in keep_depths if 0 < depth <= frozen_depth(model))
+    capacity = prompt_ids.shape[1] + max_new_tokens
+    with open_decoder(model, rows, capacity, depths) as decoder:
+        hidden = decoder.prefill(prompt_ids, prompt_mask)
+        out.keep(decoder.seen, alive, 0)
+        for t in range(max_new_tokens):
+            logits = head_logits(hidden, weight, bias, temperature)
+            if deterministic:
+                tokens = greedy(logits)
+                chosen = chosen_logprobs(logits, tokens)
+            else:
+                tokens, chosen = sample_with_logprobs(
+                    logits, seed, episodes[alive], torch.full_like(alive, t)
                 )
-            logits = logits_of(hidden, weight, bias, temperature)
-            at = torch.full_like(alive, t)
-            tokens = greedy(logits) if deterministic else sample(logits, seed, episodes[alive], at)
-            chosen = logits.gather(1, tokens[:, None]).squeeze(1) - torch.logsumexp(logits, dim=-1)
-            out.write(alive, t, tokens, chosen, torch.isin(tokens, eos))
-            if not keep_depths and bool(out.finished.all()):
+            ended = torch.isin(tokens, eos) if len(eos) else None
+            out.write(alive, t, tokens, chosen)
+            finished = ended is not None and bool(ended.all())
+            # The outputs for the last tokens are wanted too where the frozen blocks' are kept.
+            if (finished or t == max_new_tokens - 1) and not depths:
                 break
-            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-            step_ids, step_positions = tokens[:, None], step_positions[:, -1:] + 1
+            hidden = decoder.step(tokens)
+            out.keep(decoder.seen, alive, t + 1)
+            if finished:
+                break
+            if ended is not None and bool(ended.any()):
+                kept, moved, holes = _survivors(~ended)
+                decoder.keep(kept, moved, holes)
+                alive, hidden = alive[kept], hidden[kept]
     return out.rollout(model, prompt_ids, prompt_mask, keep_depths)
+
+
+def _survivors(going: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Close the gaps that finished rows leave with the last rows, so that few rows move.
+
+    Args:
+        going: (n,) bool.
+
+    Returns:
+        (m,) the old row of each new one, and of those that changed their place (k,) the old and the new.
+    """
+    rows = going.nonzero().squeeze(1)
+    count = len(rows)
+    holes = (~going[:count]).nonzero().squeeze(1)
+    moved = rows[rows >= count]
+    kept = torch.arange(count, device=going.device)
+    kept[holes] = moved
+    return kept, moved, holes
 
 
 @dataclass
@@ -143,7 +152,6 @@ class _Buffers:
     ids: Tensor
     mask: Tensor
     logprobs: Tensor
-    finished: Tensor
     prompt_length: int
     hidden: dict[int, Tensor]
 
@@ -153,19 +161,17 @@ class _Buffers:
             ids=torch.full((rows, steps), pad_id, dtype=torch.int64, device=device),
             mask=torch.zeros((rows, steps), dtype=torch.bool, device=device),
             logprobs=torch.zeros((rows, steps), device=device),
-            finished=torch.zeros(rows, dtype=torch.bool, device=device),
             prompt_length=prompt_length,
             hidden={},
         )
 
-    def write(self, alive: Tensor, t: int, tokens: Tensor, logprobs: Tensor, ended: Tensor) -> None:
+    def write(self, alive: Tensor, t: int, tokens: Tensor, logprobs: Tensor) -> None:
         self.ids[alive, t] = tokens
         self.mask[alive, t] = True
         self.logprobs[alive, t] = logprobs
-        self.finished[alive] = ended
 
     def keep(self, captured: dict[int, Tensor], alive: Tensor, t: int) -> None:
-        """Store what the hooks saw: the whole prompt at t = 0, then the token fed at each step."""
+        """Store what the decoder saw: the whole prompt at t = 0, then the token fed at each step."""
         rows, steps = self.ids.shape
         for depth, seen in captured.items():
             if depth not in self.hidden:
@@ -187,26 +193,3 @@ class _Buffers:
         hidden = {depth: seen[:, :total].contiguous() for depth, seen in self.hidden.items()}
         trunk = Trunk(model, result.ids, result.mask, depths, hidden)
         return Rollout(prompt_ids, prompt_mask, ids, mask, result.logprobs, trunk)
-
-
-@contextmanager
-def _capture(model: PreTrainedModel, depths: tuple[int, ...]) -> Iterator[dict[int, Tensor]]:
-    """Yield a dict that holds, after each forward pass, the output of the first `depth` blocks."""
-    seen: dict[int, Tensor] = {}
-    limit = frozen_depth(model)
-    handles = []
-
-    def keeper(depth: int) -> Callable[..., None]:
-        def hook(module: Any, args: Any, output: Any) -> None:
-            seen[depth] = output[0] if isinstance(output, tuple) else output
-
-        return hook
-
-    for depth in depths:
-        if 0 < depth <= limit:
-            handles.append(blocks(model)[depth - 1].register_forward_hook(keeper(depth)))
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()

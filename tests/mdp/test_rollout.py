@@ -9,16 +9,19 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "ppo"))
 from tiny_world import EOS, PAD, VOCAB, Env, networks, small, tiny_gpt2, tiny_llama, tiny_task
 
 from textrl.learners.ppo_ptx import PPOPTX
 from textrl.mdp.logprobs import token_logprobs
+from textrl.models import decoding
 from textrl.models.layers import freeze_below
 from textrl.models.stack import final_hidden
 from textrl.registry import get_registry
-from textrl.rollout import generate, head_of
+from textrl.rollout import _survivors, generate, head_of
 
 
 @pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
@@ -61,9 +64,9 @@ def test_a_batch_of_one_is_a_row_of_many() -> None:
 
 
 def test_scalar_env_vector_env_and_batch_agree() -> None:
-    task, settings = tiny_task(max_new_tokens=4, seed=3), small(seed=3)
-    nets = networks(settings, tiny_llama())
-    learner = PPOPTX(Env(task), settings, networks=nets)
+    task, chosen = tiny_task(max_new_tokens=4, seed=3), small(seed=3)
+    nets = networks(chosen, tiny_llama())
+    learner = PPOPTX(Env(task), chosen, networks=nets)
     count = 10
     prompts = [task.prompt_for(i) for i in range(count)]
     ids, mask = task.collate(prompts)
@@ -117,3 +120,42 @@ def test_greedy_takes_the_most_probable_token() -> None:
     )  # fmt: skip
     assert out.response_ids.item() == int(model(input_ids=ids).logits[0, -1].argmax())
     assert out.response_ids.item() < VOCAB
+
+
+@pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_static_store_writes_what_transformers_cache_writes(
+    make: object, padded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, task = make(), tiny_task(max_new_tokens=8)  # type: ignore[operator]
+    prompts = [task.prompts[i % 2 if padded else 1] for i in range(24)]
+    ids, mask = task.collate(prompts)
+    assert bool(mask.all()) != padded
+    arguments = {"max_new_tokens": 8, "eos_ids": {EOS}, "pad_id": PAD, "seed": 2}
+    ours = generate(model, ids, mask, episodes=torch.arange(24), **arguments)
+    monkeypatch.setattr(decoding, "packable", lambda _: False)
+    theirs = generate(model, ids, mask, episodes=torch.arange(24), **arguments)
+    assert len(ours.response_mask.sum(1).unique()) > 3  # rows left at different times
+    assert torch.equal(ours.response_ids, theirs.response_ids)
+    assert torch.allclose(ours.logprobs, theirs.logprobs, atol=1e-5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=12))
+def test_survivors_fill_the_gaps_and_few_rows_move(flags: list[bool]) -> None:
+    going = torch.tensor(flags)
+    kept, moved, holes = _survivors(going)
+    assert sorted(kept.tolist()) == going.nonzero().squeeze(1).tolist()
+    rows = torch.arange(len(flags))
+    rows[holes] = rows[moved]
+    assert torch.equal(rows[: len(kept)], kept)
+    assert len(moved) <= int((~going).sum())
+
+
+def test_a_task_without_an_end_token_fills_the_limit() -> None:
+    model, task = tiny_gpt2(), tiny_task(max_new_tokens=5)
+    ids, mask = task.collate([task.prompt_for(i) for i in range(6)])
+    out = generate(
+        model, ids, mask, max_new_tokens=5, eos_ids=(), pad_id=PAD, seed=0, episodes=torch.arange(6)
+    )
+    assert bool(out.response_mask.all())

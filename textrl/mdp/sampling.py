@@ -70,15 +70,31 @@ def sample(logits: Tensor, seed: int, episodes: Tensor, positions: Tensor) -> Te
     Returns:
         (B,) int64 token ids.
     """
+    return sample_with_logprobs(logits, seed, episodes, positions)[0]
+
+
+def sample_with_logprobs(
+    logits: Tensor, seed: int, episodes: Tensor, positions: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Like `sample`, and the log-probability of each token, (B,): the blocks' sums give the whole sum."""
     batch, vocab = logits.shape
     block = min(BLOCK, vocab)
     blocks = -(-vocab // block)
-    padded = torch.nn.functional.pad(logits, (0, blocks * block - vocab), value=float("-inf"))
+    missing = blocks * block - vocab
+    padded = torch.nn.functional.pad(logits, (0, missing), value=float("-inf")) if missing else logits
     padded = padded.view(batch, blocks, block)
     noise = gumbel(seed, episodes, positions, blocks + block)
-    chosen = (torch.logsumexp(padded, dim=-1) + noise[:, :blocks]).argmax(-1)
+    sums = torch.logsumexp(padded, dim=-1)
+    chosen = (sums + noise[:, :blocks]).argmax(-1)
     inside = padded.gather(1, chosen[:, None, None].expand(-1, 1, block)).squeeze(1)
-    return chosen * block + (inside + noise[:, blocks:]).argmax(-1)
+    tokens = chosen * block + (inside + noise[:, blocks:]).argmax(-1)
+    wanted = logits.gather(1, tokens[:, None]).squeeze(1)
+    return tokens, wanted - torch.logsumexp(sums, dim=-1)
+
+
+def chosen_logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Return (B,) the log-probabilities of given tokens under (B, V) logits."""
+    return logits.gather(1, tokens[:, None]).squeeze(1) - torch.logsumexp(logits, dim=-1)
 
 
 def greedy(logits: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from textrl.models.layers import base, blocks
+from textrl.models.packed import Packing, packable, run_packed
 
 
 @dataclass
@@ -46,10 +47,10 @@ class Trunk:
             ids.shape == self.ids.shape and torch.equal(ids, self.ids) and torch.equal(mask, self.mask)
         )
 
-    def rows(self, index: Tensor) -> Trunk:
-        """Return the trunk of some rows; `index` is (M,) int64."""
-        hidden = {depth: out[index] for depth, out in self.hidden.items()}
-        return Trunk(self.model, self.ids[index], self.mask[index], self.depths, hidden)
+    def rows(self, index: Tensor, columns: slice = slice(None)) -> Trunk:
+        """Return the trunk of some rows, (M,) int64, and of columns that hold all their tokens."""
+        hidden = {depth: out[index, columns] for depth, out in self.hidden.items()}
+        return Trunk(self.model, self.ids[index, columns], self.mask[index, columns], self.depths, hidden)
 
     def output(self, depth: int) -> Tensor:
         """Return the (B, L, H) output of the first `depth` > 0 blocks, computing what is missing."""
@@ -78,13 +79,51 @@ def final_hidden(model: PreTrainedModel, ids: Tensor, mask: Tensor, trunk: Trunk
         mask: (B, L) bool.
         trunk: Where the outputs of shared frozen blocks are found, and left.
     """
-    depth = 0
-    x = ids
+    depth, x = _start(model, ids, mask, trunk)
+    return run_blocks(model, x, mask, depth, len(blocks(model)), final=True)
+
+
+def hidden_at(
+    model: PreTrainedModel, ids: Tensor, mask: Tensor, wanted: Tensor, trunk: Trunk | None = None
+) -> Tensor:
+    """Return the normalised final hidden states of some tokens only, in row order: (N, H).
+
+    The same numbers as `final_hidden`, without computing on padding, or what nobody asked for above the
+    keys and values of the last block.
+
+    Args:
+        model: A causal LM or a sequence classifier.
+        ids: (B, L) int64.
+        mask: (B, L) bool.
+        wanted: (B, L) bool with N entries True, all of them real tokens.
+        trunk: Where the outputs of shared frozen blocks are found, and left.
+    """
+    if not _packs(model, mask):
+        return final_hidden(model, ids, mask, trunk)[wanted]
+    depth, x = _start(model, ids, mask, trunk)
+    mask = mask.bool()
+    return run_packed(
+        model, x[mask], Packing.of(mask), depth, len(blocks(model)), final=True, wanted=wanted[mask]
+    )
+
+
+def states_before(actions: Tensor) -> Tensor:
+    """Return the (B, L) positions whose hidden states choose the actions: one to the left of each."""
+    return torch.cat([actions[:, 1:], torch.zeros_like(actions[:, :1])], dim=1)
+
+
+def _packs(model: PreTrainedModel, mask: Tensor) -> bool:
+    """Return whether to leave the padding out; without any token there is nothing to lay out."""
+    return packable(model) and bool(mask.any())
+
+
+def _start(model: PreTrainedModel, ids: Tensor, mask: Tensor, trunk: Trunk | None) -> tuple[int, Tensor]:
+    """Return how many blocks the trunk saves, and what the next block reads."""
     if trunk is not None and trunk.fits(ids, mask):
         depth = shared_depth(trunk.model, model)
         if depth:
-            x = trunk.output(depth)
-    return run_blocks(model, x, mask, depth, len(blocks(model)), final=True)
+            return depth, trunk.output(depth)
+    return 0, ids
 
 
 def run_blocks(
@@ -101,10 +140,14 @@ def run_blocks(
         final: Also apply the final norm.
 
     Returns:
-        (B, L, H).
+        (B, L, H), zero on padding where the tokens were packed.
     """
     if start == stop and not final:
         return x
+    if _packs(model, mask):
+        mask = mask.bool()
+        packing = Packing.of(mask)
+        return packing.padded(run_packed(model, x[mask], packing, start, stop, final=final))
     source = {"input_ids": x} if start == 0 else {"inputs_embeds": x}
     out = _view(model, start, stop, final)(
         **source, attention_mask=mask.long(), position_ids=positions(mask), use_cache=False
@@ -157,7 +200,8 @@ def share_frozen(first: PreTrainedModel, second: PreTrainedModel) -> int:
 def score_positions(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     """Return (B, L) scores of a `num_labels=1` classifier at every position."""
     head = model.score if hasattr(model, "score") else model.classifier
-    scores: Tensor = head(hidden).squeeze(-1).float()
+    out = head(hidden).squeeze(-1)
+    scores: Tensor = out.to(torch.promote_types(out.dtype, torch.float32))
     return scores
 
 

@@ -5,24 +5,34 @@ Shapes: ``B`` sequences, ``P`` prompt tokens, ``T`` response tokens, ``N`` real 
 
 from __future__ import annotations
 
-import math
+import time
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from textrl.distributed import sum_metrics, sum_over_processes
-from textrl.errors import UserError
+from textrl.distributed import sum_over_processes
+from textrl.learners.ppo_ptx.diagnostics import describe, kl_offset
+from textrl.learners.ppo_ptx.generation import sample
+from textrl.learners.ppo_ptx.guards import require_finite
+from textrl.learners.ppo_ptx.memory import BatchSizes, MicroBatches
 from textrl.learners.ppo_ptx.networks import Networks
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
 from textrl.mdp.gae import episode_gae
-from textrl.mdp.kl import k1, k2, k3
-from textrl.mdp.losses import explained_variance, moments, whiten
-from textrl.mdp.task import Prompt, TokenTask
+from textrl.mdp.losses import moments, whiten
+from textrl.mdp.task import TokenTask
 from textrl.models.stack import Trunk
-from textrl.rewards import RewardBreakdown, RewardSum, add
-from textrl.rollout import Rollout, generate
+from textrl.rewards import RewardSum, add
+
+#: What `score` returns, as messages call it.
+_SCORED = {
+    "logprobs": "policy's log-probabilities",
+    "ref_logprobs": "reference's log-probabilities",
+    "values": "values of the value network",
+    "entropy": "policy's entropies",
+}
+_FIX = "lower the learning rate, or set precision to fp32"
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,7 @@ def collect(
     settings: PPOPTXSettings,
     accelerator: Accelerator,
     first_episode: int,
+    sizes: BatchSizes | None = None,
 ) -> Experience:
     """Sample this process's share of an iteration and score it.
 
@@ -73,15 +84,23 @@ def collect(
         settings: Of the learner.
         accelerator: Of the process group.
         first_episode: Number of the iteration's first episode.
+        sizes: How many rows are worked on together; by default as the settings say.
+
+    Raises:
+        UserError: When anything that would be trained on is not finite; names the component.
     """
+    sizes = sizes or BatchSizes.of(settings)
+    started = time.perf_counter()
     share = range(accelerator.process_index, settings.episodes_per_iteration, accelerator.num_processes)
     episodes = torch.tensor([first_episode + i for i in share], device=accelerator.device)
     prompts = [task.prompt_for(int(episode)) for episode in episodes]
-    rollout = sample(networks, task, prompts, episodes, settings)
+    rollout = sample(networks, task, prompts, episodes, settings, sizes.rollout)
+    metrics = {"time/rollout_s": time.perf_counter() - started}
+    require_finite("log-probabilities of the sampled tokens", rollout.logprobs, _FIX)
     ids, mask = rollout.ids, rollout.mask
     actions = torch.cat([torch.zeros_like(rollout.prompt_mask), rollout.response_mask], dim=1)
     trunk = rollout.trunk or networks.trunk(ids, mask)
-    scored = score(networks, ids, mask, actions, trunk, settings.micro_batch_size)
+    scored = score(networks, ids, mask, actions, trunk, sizes.micro)
     needs = learner_rewards.needs if learner_rewards is not None else frozenset()
     width = rollout.prompt_ids.shape[1]
     batch = task.batch(
@@ -94,7 +113,6 @@ def collect(
         needs=needs,
     )
     breakdown = task.score(batch)
-    metrics: dict[str, float] = {}
     for rewards in (task.rewards, learner_rewards):
         metrics |= rewards.metrics(batch) if rewards is not None else {}
     if learner_rewards is not None:
@@ -103,7 +121,11 @@ def collect(
     advantages, returns = episode_gae(
         paid, scored["values"][:, width:], rollout.response_mask, gamma=settings.gamma, lam=settings.lam
     )
+    require_finite("rewards after clipping and whitening", paid, "look at the sources of reward")
+    require_finite("advantages", advantages, "look at the rewards and the value network")
     metrics |= describe(rollout, scored, breakdown, paid, returns, task, accelerator)
+    if first_episode == 0:
+        metrics |= kl_offset(rollout, scored, accelerator)
     if settings.whiten_advantages:
         flat = advantages[rollout.response_mask]
         stats = sum_over_processes(accelerator, moments(flat))
@@ -124,47 +146,32 @@ def collect(
     )
 
 
-def sample(
-    networks: Networks, task: TokenTask, prompts: list[Prompt], episodes: Tensor, settings: PPOPTXSettings
-) -> Rollout:
-    """Generate one response per prompt with the policy that is being trained."""
-    ids, mask = task.collate(prompts)
-    device = networks.policy.device
-    with networks.autocast():
-        return generate(
-            networks.policy,
-            ids.to(device),
-            mask.to(device),
-            max_new_tokens=task.max_new_tokens,
-            eos_ids=task.eos_ids,
-            pad_id=task.pad_id,
-            seed=settings.seed,
-            episodes=episodes,
-            temperature=settings.temperature,
-            keep_depths=networks.depths,
-        )
-
-
 @torch.no_grad()
 def score(
-    networks: Networks, ids: Tensor, mask: Tensor, actions: Tensor, trunk: Trunk, micro_batch: int
+    networks: Networks, ids: Tensor, mask: Tensor, actions: Tensor, trunk: Trunk, sizes: MicroBatches
 ) -> dict[str, Tensor]:
-    """Return (B, L) ``logprobs``, ``ref_logprobs``, ``values`` and ``entropy``, zero off the actions."""
-    names = ("logprobs", "ref_logprobs", "values", "entropy")
-    out = {name: torch.zeros(ids.shape, device=ids.device) for name in names}
-    for start in range(0, len(ids), micro_batch):
-        rows = torch.arange(start, min(start + micro_batch, len(ids)), device=ids.device)
-        part = (ids[rows], mask[rows], actions[rows])
-        lent = trunk.rows(rows)
-        new, entropy = networks.logprobs_and_entropy(networks.policy, *part, lent)
-        ref = networks.logprobs(networks.reference, *part, lent)
-        value = networks.values(*part, lent)
-        for name, flat in zip(names, (new, ref, value, entropy), strict=True):
-            out[name][rows] = out[name][rows].masked_scatter(actions[rows], flat)
-    for name, tensor in out.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise UserError(f"The {name} of a rollout are not finite; lower the learning rate or use fp32.")
-    return out
+    """Return (B, L) ``logprobs``, ``ref_logprobs``, ``values`` and ``entropy``, zero off the actions.
+
+    Raises:
+        UserError: When one of them is not finite; names the network that it comes from.
+    """
+
+    def work(size: int) -> dict[str, Tensor]:
+        wide = torch.promote_types(networks.policy.dtype, torch.float32)
+        out = {name: torch.zeros(ids.shape, dtype=wide, device=ids.device) for name in _SCORED}
+        for rows in torch.split(torch.arange(len(ids), device=ids.device), size):
+            part = (ids[rows], mask[rows], actions[rows])
+            lent = trunk.rows(rows)
+            new, entropy, value = networks.logprobs_entropy_and_values(*part, lent)
+            ref = networks.logprobs(networks.reference, *part, lent)
+            for name, flat in zip(_SCORED, (new, ref, value, entropy), strict=True):
+                out[name][rows] = out[name][rows].masked_scatter(actions[rows], flat.to(wide))
+        return out
+
+    scored = sizes.run(work, rows=len(ids))
+    for name, tensor in scored.items():
+        require_finite(_SCORED[name], tensor, _FIX)
+    return scored
 
 
 def shape_rewards(total: Tensor, mask: Tensor, settings: PPOPTXSettings, accelerator: Accelerator) -> Tensor:
@@ -175,40 +182,3 @@ def shape_rewards(total: Tensor, mask: Tensor, settings: PPOPTXSettings, acceler
         stats = sum_over_processes(accelerator, moments(total[mask]))
         total = total.masked_scatter(mask, whiten(total[mask], stats, shift_mean=False))
     return total
-
-
-def describe(
-    rollout: Rollout,
-    scored: dict[str, Tensor],
-    breakdown: RewardBreakdown,
-    paid: Tensor,
-    returns: Tensor,
-    task: TokenTask,
-    accelerator: Accelerator,
-) -> dict[str, float]:
-    """Return the figures of an iteration, averaged over the episodes of all processes."""
-    width = rollout.prompt_ids.shape[1]
-    mask = rollout.response_mask
-    new, ref, values, entropy = (
-        scored[name][:, width:][mask].double() for name in ("logprobs", "ref_logprobs", "values", "entropy")
-    )
-    eos = torch.isin(rollout.response_ids, torch.tensor(sorted(task.eos_ids), device=mask.device)) & mask
-    sums = {
-        "rollout/ep_rew_mean": paid.double().sum(),
-        "reward/total": breakdown.total.double().sum(),
-        "rollout/ep_len_mean": mask.sum(),
-        "rollout/eos_rate": eos.any(1).sum(),
-        "train/kl_ref": k1(new, ref).sum(),
-        "train/kl_ref_k2": k2(new, ref).sum(),
-        "train/kl_ref_k3": k3(new, ref).sum(),
-        "entropy": entropy.sum(),
-        "episodes": torch.tensor(len(mask)),
-    } | {f"reward/{name}": part.double().sum() for name, part in breakdown.components.items()}
-    figures = sum_metrics(accelerator, {name: float(value) for name, value in sums.items()})
-    episodes, tokens = figures.pop("episodes"), figures["rollout/ep_len_mean"]
-    per_token = figures.pop("entropy") / tokens
-    out = {name: value / episodes for name, value in figures.items()}
-    gap = (rollout.logprobs[mask].double() - new).abs()
-    variance = explained_variance(values, returns[mask])
-    out |= {"train/entropy": per_token, "train/logprob_gap": float(gap.max())}
-    return out | ({} if math.isnan(variance) else {"train/explained_variance": variance})

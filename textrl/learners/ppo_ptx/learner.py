@@ -16,26 +16,30 @@ import torch
 from torch import Tensor
 
 from textrl import checkpoint
-from textrl.config import to_plain
 from textrl.distributed import broadcast_parameters, global_count, make_accelerator
 from textrl.errors import UserError
 from textrl.learners.callbacks import Callback, Callbacks
+from textrl.learners.ppo_ptx.diagnostics import throughput
 from textrl.learners.ppo_ptx.experience import collect
+from textrl.learners.ppo_ptx.guards import KlLimit
+from textrl.learners.ppo_ptx.memory import memory_figures
 from textrl.learners.ppo_ptx.networks import Networks
 from textrl.learners.ppo_ptx.progress import IterationBar
 from textrl.learners.ppo_ptx.ptx import PretrainingStream
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
 from textrl.learners.ppo_ptx.update import Updater
+from textrl.learners.surface import LearnerSurface, check_same_settings
 from textrl.mdp.logprobs import logits_of
 from textrl.mdp.sampling import greedy, sample
 from textrl.mdp.task import TokenTask
 from textrl.models.stack import final_hidden
 from textrl.rewards import RewardSum, join_tensors, split_tensors
 from textrl.rollout import head_of
+from textrl.settings import describe, to_plain
 from textrl.training_state import capture_rng, pack_optimizer, restore_rng, unpack_optimizer
 
 
-class PPOPTX:
+class PPOPTX(LearnerSurface):
     """PPO with a pretraining term, over a token environment.
 
     Attributes:
@@ -43,7 +47,11 @@ class PPOPTX:
         iteration: Iterations finished.
         networks: Policy, reference and value network.
         settings: As given.
+        kl_offset: What the KL to the reference was before anything was learnt; empty until it is measured.
     """
+
+    settings_class = PPOPTXSettings
+    settings: PPOPTXSettings
 
     def __init__(
         self,
@@ -67,9 +75,9 @@ class PPOPTX:
             UserError: When the environment has no token task, or one with an action mask: scoring would
                 not see the mask, and the logged KL would be wrong.
         """
-        self.env, self.settings, self.rewards = env, settings, rewards
+        super().__init__(env, settings, checkpoint_dir)
+        self.rewards = rewards
         self.task = _task_of(env)
-        self.checkpoint_dir = checkpoint_dir
         self.accelerator = make_accelerator()
         torch.manual_seed(settings.seed)
         self.networks = networks or Networks.load(settings, self.accelerator.device)
@@ -83,27 +91,14 @@ class PPOPTX:
         self.updater = Updater(self.networks, settings, self.accelerator, self.stream)
         for params in (self.updater.policy_params, self.updater.value_params):
             broadcast_parameters(self.accelerator, params)
-        self.num_timesteps = 0
+        self.kl_limit = KlLimit(settings.kl_limit, settings.kl_limit_action)
+        self.kl_offset: dict[str, float] = {}
         self.iteration = 0
-        self.metrics: dict[str, float] = {}
-        self._logger: Any = None
 
     @property
-    def logger(self) -> Any:
-        """The SB3-compatible logger in use, or None."""
-        return self._logger
-
-    def set_logger(self, logger: Any) -> None:
-        """Use an SB3-compatible logger (``record(key, value)`` and ``dump(step)``)."""
-        self._logger = logger
-
-    def get_env(self) -> Any:
-        """Return the environment."""
-        return self.env
-
-    def get_vec_normalize_env(self) -> None:
-        """Return None: text is not normalised."""
-        return
+    def writes(self) -> bool:
+        """Whether this process logs and keeps checkpoints: the main one does."""
+        return bool(self.accelerator.is_main_process)
 
     def learn(
         self,
@@ -136,8 +131,7 @@ class PPOPTX:
                 progress.show()
                 if not callbacks.after_round():
                     break
-                if self.iteration % self.settings.checkpoint_every == 0:
-                    self._checkpoint()
+                self.keep(self.iteration)
         return self
 
     def _done(self, total_timesteps: int | None, iterations: int | None) -> bool:
@@ -145,18 +139,21 @@ class PPOPTX:
         return tokens or (iterations is not None and self.iteration >= iterations)
 
     def _iterate(self) -> None:
-        """Collect, update, let the controllers read the KL, log."""
+        """Collect, check the KL, update, let the controllers read the KL, log."""
         settings, started = self.settings, time.perf_counter()
         first = self.iteration * settings.episodes_per_iteration
-        experience = collect(self.networks, self.task, self.rewards, settings, self.accelerator, first)
+        experience = collect(
+            self.networks, self.task, self.rewards, settings, self.accelerator, first, self.updater.sizes
+        )
         collected = time.perf_counter()
         metrics = dict(experience.metrics)
-        if settings.kl_limit is not None and metrics["train/kl_ref"] > settings.kl_limit:
-            raise UserError(
-                f"The KL to the reference is {metrics['train/kl_ref']:.1f} nats per sequence, above kl_limit "
-                f"({settings.kl_limit:g}); raise the KL reward's weight or lower learning_rate."
-            )
-        metrics |= self.updater.update(experience, self.iteration)
+        if first == 0:
+            self.kl_offset = {name: metrics[name] for name in metrics if name.startswith("train/kl_offset")}
+        metrics |= self.kl_offset
+        near = self.kl_limit.check(metrics["train/kl_ref"], self.networks.trained()["policy"])
+        self.updater.policy_rate_factor = self.kl_limit.factor
+        metrics |= self.updater.update(experience, self.iteration) if near else {"train/steps": 0.0}
+        metrics |= self.kl_limit.figures()
         if self.rewards is not None:
             metrics |= {f"weight/{name}": weight for name, weight in self.rewards.weights.items()}
             self.rewards.adapt_weights(experience.stats)
@@ -164,17 +161,15 @@ class PPOPTX:
         finished = time.perf_counter()
         self.num_timesteps += tokens
         self.iteration += 1
-        metrics |= {
-            "time/fps": tokens / (finished - started),
-            "time/collect_s": collected - started,
-            "time/update_s": finished - collected,
-            "time/total_timesteps": float(self.num_timesteps),
-        }
-        self.metrics = metrics
-        if self._logger is not None and self.accelerator.is_main_process:
-            for name, value in metrics.items():
-                self._logger.record(name, value)
-            self._logger.dump(self.iteration)
+        metrics |= throughput(
+            tokens,
+            metrics["train/steps"] / settings.minibatches,
+            rollout_s=metrics["time/rollout_s"],
+            collect_s=collected - started,
+            update_s=finished - collected,
+        )
+        metrics["time/total_timesteps"] = float(self.num_timesteps)
+        self.log(metrics | memory_figures(), self.iteration)
 
     @torch.no_grad()
     def predict(
@@ -230,10 +225,15 @@ class PPOPTX:
         }
         if self.updater.ema:
             tensors["ema"] = self.updater.ema
+        if self.kl_limit.kept:
+            tensors["kl_kept"] = self.kl_limit.kept
         state: dict[str, Any] = {
             "num_timesteps": self.num_timesteps,
             "iteration": self.iteration,
             "ptx_seen": self.updater.ptx_seen,
+            "sizes": self.updater.sizes.state_dict(),
+            "kl_halvings": self.kl_limit.halvings,
+            "kl_offset": self.kl_offset,
         }
         tensors["rng"], state["rng"] = capture_rng()
         for name, optimizer in self._optimizers().items():
@@ -249,12 +249,9 @@ class PPOPTX:
             UserError: When the folder is damaged or belongs to other settings.
         """
         loaded = checkpoint.load(path)
-        mine = to_plain(self.settings)
-        changed = [key for key, value in mine.items() if loaded.config.get(key) != value]
-        if changed:
-            raise UserError(
-                f"{path} was written with other settings ({', '.join(changed)}); resume with the same ones."
-            )
+        # A setting that did not exist yet was at what is now its default.
+        defaults = {field.name: field.default for field in describe(PPOPTXSettings) if not field.required}
+        check_same_settings(path, defaults | loaded.config, self.settings)
         targets: dict[str, Mapping[str, Tensor]] = {**self.networks.trained(), "ema": self.updater.ema}
         with torch.no_grad():
             for group, named in targets.items():
@@ -268,16 +265,13 @@ class PPOPTX:
         self.num_timesteps = loaded.state["num_timesteps"]
         self.iteration = loaded.state["iteration"]
         self.updater.ptx_seen = loaded.state["ptx_seen"]
+        if "sizes" in loaded.state:
+            self.updater.sizes.load_state_dict(loaded.state["sizes"])
+        self.kl_limit.halvings = loaded.state.get("kl_halvings", 0)
+        kept, device = loaded.tensors.get("kl_kept", {}), self.accelerator.device
+        self.kl_limit.kept = {name: tensor.to(device, copy=True) for name, tensor in kept.items()}
+        self.kl_offset = loaded.state.get("kl_offset", {})
         return self
-
-    @classmethod
-    def load(cls, path: str | Path, env: Any, *, rewards: RewardSum | None = None) -> PPOPTX:
-        """Rebuild a learner from a checkpoint folder; the models its settings name must be at hand."""
-        from textrl.config import build
-
-        loaded = checkpoint.load(path)
-        settings = build(PPOPTXSettings, loaded.config, where=lambda key: f"{path}/config.yaml, {key}")
-        return cls(env, settings, rewards=rewards).restore(path)
 
     def export(self, path: str | Path, *, averaged: bool = False) -> None:
         """Write the policy as a folder that transformers alone can load.
@@ -297,12 +291,6 @@ class PPOPTX:
     def _rewards(self) -> dict[str, RewardSum]:
         both = {"env_rewards": self.task.rewards, "learner_rewards": self.rewards}
         return {name: rewards for name, rewards in both.items() if rewards is not None}
-
-    def _checkpoint(self) -> None:
-        if self.checkpoint_dir is None or not self.accelerator.is_main_process:
-            return
-        self.save(self.checkpoint_dir / f"iteration_{self.iteration:06d}")
-        checkpoint.prune(self.checkpoint_dir, self.settings.keep_checkpoints)
 
 
 def _task_of(env: Any) -> TokenTask:

@@ -1,4 +1,4 @@
-"""Policy, reference and value network, and the frozen blocks that they share.
+"""Policy, reference and value network, and what they share: frozen blocks, or all but adapters and a head.
 
 Shapes: ``B`` sequences, ``P`` prompt tokens, ``T`` response tokens, ``N`` real decisions (row by row,
 the True entries of the response mask), ``H`` width.
@@ -16,12 +16,23 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from textrl.errors import UserError
+from textrl.learners.ppo_ptx.guards import check_processors
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
 from textrl.mdp.logprobs import token_logprobs, token_logprobs_and_entropy
-from textrl.models.layers import blocks, freeze_below
+from textrl.mdp.token_loss import TokenLoss, token_loss
+from textrl.models.layers import base, blocks, freeze_below
 from textrl.models.loading import load_causal_lm, load_scorer, scorer_from_causal_lm
+from textrl.models.parking import park
 from textrl.models.precision import resolve_precision
-from textrl.models.stack import Trunk, final_hidden, frozen_depth, score_positions, shared_depth
+from textrl.models.recompute import recompute_blocks
+from textrl.models.stack import (
+    Trunk,
+    frozen_depth,
+    hidden_at,
+    score_positions,
+    shared_depth,
+    states_before,
+)
 from textrl.rollout import head_of
 
 Result = TypeVar("Result")
@@ -33,7 +44,7 @@ class Networks:
     def __init__(
         self,
         policy: PreTrainedModel,
-        value: PreTrainedModel,
+        value: PreTrainedModel | None,
         tokenizer: PreTrainedTokenizerBase | None,
         settings: PPOPTXSettings,
     ) -> None:
@@ -41,36 +52,53 @@ class Networks:
 
         Args:
             policy: The initial policy.
-            value: A one-label classifier over the policy's tokens.
+            value: A one-label classifier over the policy's tokens; not read where the settings make the
+                value a head on the policy, or None.
             tokenizer: Saved beside an exported policy.
             settings: Of the learner.
+
+        Raises:
+            UserError: When the policy's generation config asks for what scoring would not see.
         """
-        self.policy, self.value, self.tokenizer = policy, value, tokenizer
+        check_processors(policy, settings.policy, settings.sampling_processors)
+        self.policy, self.tokenizer = policy, tokenizer
         self.precision = resolve_precision(settings.precision, policy.device)
-        self.temperature = settings.temperature
+        self.temperature, self.value_coef = settings.temperature, settings.value_coef
+        self.value_is_head = settings.value_network == "head"
         _freeze(policy, settings.first_trainable)
-        depth = len(blocks(value))
-        wanted = settings.value_first_trainable
-        _freeze(value, min(settings.first_trainable, depth) if wanted is None else wanted)
+        if settings.lora_rank:
+            # Before the adapters come: the reference is made of the same tensors, and stays without them.
+            policy.requires_grad_(False)
         self.reference = _frozen_copy(policy)
+        shared = {id(p) for p in policy.parameters()}
+        self.parked_bytes = park(
+            self.reference,
+            precision=settings.reference_precision,
+            device=settings.reference_device,
+            keep=shared,
+        )
+        self.value = _head_on(policy) if self.value_is_head else _separate(policy, value, settings)
         if settings.lora_rank:
             _add_lora(policy, settings)
+        if settings.gradient_checkpointing:
+            for model in (policy, *(() if self.value_is_head else (self.value,))):
+                recompute_blocks(model)
         self.depths = self._branches()
 
     @classmethod
     def load(cls, settings: PPOPTXSettings, device: torch.device) -> Networks:
         """Load the initial policy and the value network that the settings name."""
         policy, tokenizer = load_causal_lm(settings.policy)
-        if settings.value is None:
-            value = scorer_from_causal_lm(policy, layers=None)
-        else:
+        value = None
+        if settings.value is not None:
             value, value_tokenizer = load_scorer(settings.value)
             if value_tokenizer.get_vocab() != tokenizer.get_vocab():
                 raise UserError(
                     f"The value network '{settings.value}' has another tokenizer than the policy "
                     f"'{settings.policy}'; leave `value` out to start it from the policy."
                 )
-        return cls(policy.to(device), value.to(device), tokenizer, settings)
+            value.to(device)
+        return cls(policy.to(device), value, tokenizer, settings)
 
     def _branches(self) -> tuple[int, ...]:
         """Block counts at which a network leaves the policy's frozen prefix."""
@@ -101,13 +129,51 @@ class Networks:
         Returns:
             (N,) float32.
         """
-        return self._with_head(token_logprobs, model, ids, mask, actions, trunk)
+        return self._with_head(token_logprobs, model, ids, mask, actions, trunk)[0]
 
     def logprobs_and_entropy(
         self, model: PreTrainedModel, ids: Tensor, mask: Tensor, actions: Tensor, trunk: Trunk | None
     ) -> tuple[Tensor, Tensor]:
         """Like `logprobs`, and the entropy of each decision: (N,) float32 each."""
-        return self._with_head(token_logprobs_and_entropy, model, ids, mask, actions, trunk)
+        return self._with_head(token_logprobs_and_entropy, model, ids, mask, actions, trunk)[0]
+
+    def values(self, ids: Tensor, mask: Tensor, actions: Tensor, trunk: Trunk | None) -> Tensor:
+        """Return (N,) values of the states in which the actions were taken."""
+        with self.autocast():
+            return self.values_of(hidden_at(self.value, ids, mask, states_before(actions), trunk))
+
+    def policy_loss(
+        self, loss: TokenLoss, ids: Tensor, mask: Tensor, actions: Tensor, trunk: Trunk | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a loss of the policy's log-probabilities, summed over the actions.
+
+        Returns:
+            The () loss, which carries the gradient, the (N,) log-probabilities, which do not, and the
+            (N, H) states before the actions, for `values_of`.
+        """
+        with self.autocast():
+            weight, bias = head_of(self.policy)
+            before = hidden_at(self.policy, ids, mask, states_before(actions), trunk)
+            total, logprobs = token_loss(
+                before, weight, ids[actions], loss, bias=bias, temperature=self.temperature
+            )
+        return total, logprobs, before
+
+    def logprobs_and_values(
+        self, ids: Tensor, mask: Tensor, actions: Tensor, trunk: Trunk | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the policy's `logprobs` and the `values`; in one pass where the value is a head."""
+        parts = (ids, mask, actions, trunk)
+        logprobs, before = self._with_head(token_logprobs, self.policy, *parts)
+        return logprobs, self.values_of(before) if self.value_is_head else self.values(*parts)
+
+    def logprobs_entropy_and_values(
+        self, ids: Tensor, mask: Tensor, actions: Tensor, trunk: Trunk | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the policy's `logprobs_and_entropy` and the `values`; one pass where the value is a head."""
+        parts = (ids, mask, actions, trunk)
+        (logprobs, entropy), before = self._with_head(token_logprobs_and_entropy, self.policy, *parts)
+        return logprobs, entropy, self.values_of(before) if self.value_is_head else self.values(*parts)
 
     def _with_head(
         self,
@@ -117,23 +183,32 @@ class Networks:
         mask: Tensor,
         actions: Tensor,
         trunk: Trunk | None,
-    ) -> Result:
-        """Apply a function of final hidden states and the head to the states before the actions."""
-        with self.autocast():
-            hidden = final_hidden(model, ids, mask, trunk)
-            weight, bias = head_of(model)
-            before = hidden[:, :-1][actions[:, 1:]]
-            return function(before, weight, ids[actions], bias=bias, temperature=self.temperature)
+    ) -> tuple[Result, Tensor]:
+        """Apply a function of final hidden states and the head to the states before the actions.
 
-    def values(self, ids: Tensor, mask: Tensor, actions: Tensor, trunk: Trunk | None) -> Tensor:
-        """Return (N,) values of the states in which the actions were taken."""
+        Returns:
+            The function's result, and those (N, H) states.
+        """
         with self.autocast():
-            scores = score_positions(self.value, final_hidden(self.value, ids, mask, trunk))
-        return scores[:, :-1][actions[:, 1:]].float()
+            weight, bias = head_of(model)
+            before = hidden_at(model, ids, mask, states_before(actions), trunk)
+            return function(before, weight, ids[actions], bias=bias, temperature=self.temperature), before
+
+    def values_of(self, before: Tensor) -> Tensor:
+        """Return the (N,) values that the head reads from (N, H) hidden states."""
+        if self.value_is_head:
+            # The same numbers; of the gradient the trunk gets a part, and the head all.
+            before = before.detach() + self.value_coef * (before - before.detach())
+        wide = torch.promote_types(self.value.dtype, torch.float32)
+        with self.autocast():
+            return score_positions(self.value, before).to(wide)
 
     def trained(self) -> dict[str, dict[str, nn.Parameter]]:
         """Return the trainable parameters of each network by name."""
-        return {"policy": dict(trainable(self.policy)), "value": dict(trainable(self.value))}
+        policy = dict(trainable(self.policy))
+        own = {id(p) for p in policy.values()}  # of which a value head stands on some
+        value = {name: p for name, p in trainable(self.value) if id(p) not in own}
+        return {"policy": policy, "value": value}
 
 
 def trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -154,6 +229,24 @@ def _frozen_copy(model: PreTrainedModel) -> PreTrainedModel:
     return twin.eval().requires_grad_(False)
 
 
+def _separate(
+    policy: PreTrainedModel, value: PreTrainedModel | None, settings: PPOPTXSettings
+) -> PreTrainedModel:
+    """Return the value network, by default made of the policy's blocks, frozen as the settings say."""
+    value = value if value is not None else scorer_from_causal_lm(policy, layers=None).to(policy.device)
+    depth = len(blocks(value))
+    wanted = settings.value_first_trainable
+    _freeze(value, min(settings.first_trainable, depth) if wanted is None else wanted)
+    return value
+
+
+def _head_on(policy: PreTrainedModel) -> PreTrainedModel:
+    """Return a one-label classifier on the policy's very body; only its score head, of zeros, is new."""
+    scorer = scorer_from_causal_lm(policy, layers=1).to(policy.device)
+    setattr(scorer, scorer.base_model_prefix, base(policy))
+    return scorer.eval()
+
+
 def _add_lora(policy: PreTrainedModel, settings: PPOPTXSettings) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -169,6 +262,8 @@ def _add_lora(policy: PreTrainedModel, settings: PPOPTXSettings) -> None:
         lora_dropout=0.0,
         target_modules=sorted(_linear_names(blocks(policy)[-1])),
         layers_to_transform=layers,
+        # GPT-2 keeps its matrices transposed.
+        fan_in_fan_out=any(type(m).__name__ == "Conv1D" for m in policy.modules()),
         task_type="CAUSAL_LM",
     )
     inject_adapter_in_model(config, policy)

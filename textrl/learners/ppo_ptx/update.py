@@ -16,13 +16,19 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from textrl.distributed import global_count, sum_metrics, sync_gradients
-from textrl.errors import UserError
+from textrl.learners.ppo_ptx.diagnostics import Ratios
 from textrl.learners.ppo_ptx.experience import Experience
+from textrl.learners.ppo_ptx.guards import require_finite_gradient, require_finite_losses
+from textrl.learners.ppo_ptx.memory import BatchSizes
 from textrl.learners.ppo_ptx.networks import Networks
 from textrl.learners.ppo_ptx.ptx import PretrainingStream
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
 from textrl.mdp.losses import policy_loss, value_loss
 from textrl.mdp.order import keyed_order
+
+
+class TooFar(Exception):
+    """The policy is further from the one that acted than `target_kl` allows; carries nothing."""
 
 
 class Updater:
@@ -53,49 +59,73 @@ class Updater:
         keep = settings.ema_decay > 0
         self.ema = {n: p.detach().clone() for n, p in trained["policy"].items()} if keep else {}
         self.ptx_seen = 0
+        self.policy_rate_factor = 1.0  # below 1 while the KL is above its limit
+        self.sizes = BatchSizes.of(settings)
+        self.ratios = Ratios()
 
     def warm_up(self, iteration: int) -> float:
         """Set the learning rates of an iteration (from 0): a tenth of the peak, rising linearly."""
         settings = self.settings
         done = min(1.0, iteration / settings.warmup_iterations) if settings.warmup_iterations else 1.0
         factor = 0.1 + 0.9 * done
-        for optimizer, peak in (
-            (self.policy_optimizer, settings.learning_rate),
-            (self.value_optimizer, settings.value_learning_rate),
+        policy_rate = settings.learning_rate * self.policy_rate_factor * factor
+        for optimizer, rate in (
+            (self.policy_optimizer, policy_rate),
+            (self.value_optimizer, settings.value_learning_rate * factor),
         ):
             for group in optimizer.param_groups:
-                group["lr"] = peak * factor
-        return settings.learning_rate * factor
+                group["lr"] = rate
+        return policy_rate
 
     def update(self, experience: Experience, iteration: int) -> dict[str, float]:
-        """Take all optimizer steps of one iteration and return the figures to log."""
+        """Take the optimizer steps of one iteration and return the figures to log."""
         settings = self.settings
         rate = self.warm_up(iteration)
         totals: dict[str, float] = defaultdict(float)
         steps = 0
         first_kl = math.nan
-        for epoch in range(settings.epochs):
-            for rows in self._minibatches(experience, iteration, epoch):
+        self.ratios = Ratios()
+        batches = (
+            rows
+            for epoch in range(settings.epochs)
+            for rows in self._minibatches(experience, iteration, epoch)
+        )
+        for rows in batches:
+            try:
                 step = self.step(experience, rows)
-                first_kl = step["train/approx_kl"] if steps == 0 else first_kl
-                steps += 1
-                for name, value in step.items():
-                    totals[name] += value
+            except TooFar:
+                break
+            first_kl = step["train/approx_kl"] if steps == 0 else first_kl
+            steps += 1
+            for name, value in step.items():
+                totals[name] += value
         figures = {name: value / steps for name, value in totals.items()}
-        return figures | {"train/learning_rate": rate, "train/approx_kl_first": first_kl}
+        figures |= self.ratios.figures(self.accelerator)
+        if steps:
+            figures["train/approx_kl_first"] = first_kl
+        return figures | {
+            "train/learning_rate": rate,
+            "train/steps": float(steps),
+            "train/micro_batch_size": float(self.sizes.micro.size),
+        }
 
     def step(self, experience: Experience, rows: Tensor) -> dict[str, float]:
-        """Accumulate the gradients of one minibatch and step both optimizers."""
+        """Accumulate the gradients of one minibatch, step both optimizers, return the figures to log.
+
+        Raises:
+            TooFar: When the policy is already further than `target_kl` allows; no step was taken.
+            UserError: When a loss or a gradient is not finite; no step was taken.
+        """
         settings = self.settings
-        for optimizer in (self.policy_optimizer, self.value_optimizer):
-            optimizer.zero_grad(set_to_none=True)
+        self._clear()
         count = global_count(self.accelerator, int(experience.actions[rows].sum()))
-        sums = {"policy": 0.0, "value": 0.0, "clipped": 0.0, "kl": 0.0, "value_clipped": 0.0}
-        for start in range(0, len(rows), settings.micro_batch_size):
-            part = rows[start : start + settings.micro_batch_size]
-            for name, value in self._backward(experience, part, count).items():
-                sums[name] += value
-        ptx = self._backward_ptx() if self.stream is not None and settings.ptx_coef > 0 else {}
+        examples = self._next_ptx() if self.stream is not None and settings.ptx_coef > 0 else None
+        sums = self.sizes.micro.run(
+            lambda size: self._accumulate(experience, rows, count, examples, size),
+            rows=len(rows),
+            undo=self._clear,
+        )
+        self.ratios.end_minibatch()
         totals = sum_metrics(self.accelerator, sums)
         figures = {
             "train/policy_loss": totals["policy"] / count,
@@ -103,29 +133,74 @@ class Updater:
             "train/clip_fraction": totals["clipped"] / count,
             "train/approx_kl": totals["kl"] / count,
             "train/value_clip_fraction": totals["value_clipped"] / count,
-        } | ptx
-        figures["train/grad_norm"] = self._step_one("policy", self.policy_params, self.policy_optimizer)
-        figures["train/value_grad_norm"] = self._step_one("value", self.value_params, self.value_optimizer)
+        }
+        losses = {"policy loss": totals["policy"], "value loss": totals["value"]}
+        if examples is not None:
+            figures["train/ptx_loss"] = totals["ptx"] / (examples.shape[0] * (examples.shape[1] - 1))
+            losses["pretraining loss (ptx)"] = totals["ptx"]
+        require_finite_losses(losses)
+        if settings.target_kl is not None and figures["train/approx_kl"] > 1.5 * settings.target_kl:
+            raise TooFar
+        figures["train/grad_norm"] = self._prepare("policy", self.policy_params)
+        figures["train/value_grad_norm"] = self._prepare("value", self.value_params)
+        # Only now, when both gradients are known to be sound.
+        self.policy_optimizer.step()
+        self.value_optimizer.step()
         self._average()
         return figures
+
+    def _clear(self) -> None:
+        """Forget the gradients and the figures of the minibatch that is being worked on."""
+        for optimizer in (self.policy_optimizer, self.value_optimizer):
+            optimizer.zero_grad(set_to_none=True)
+        self.ratios.undo()
+
+    def _accumulate(
+        self, experience: Experience, rows: Tensor, count: int, examples: Tensor | None, size: int
+    ) -> dict[str, float]:
+        """Add the gradients of a minibatch, `size` rows at a time; nothing here waits for other processes."""
+        names = ("policy", "value", "clipped", "kl", "value_clipped", *(() if examples is None else ("ptx",)))
+        sums = dict.fromkeys(names, 0.0)
+        # Rows of like length together, so that little of a micro-batch is padding.
+        rows = rows[experience.mask[rows].sum(1).argsort(stable=True)]
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            for name, value in self._backward(experience, part, count).items():
+                sums[name] += value
+        if examples is not None:
+            sums["ptx"] = self._backward_ptx(examples, size)
+        return sums
 
     def _backward(self, experience: Experience, rows: Tensor, count: int) -> dict[str, float]:
         """Add one micro-batch's gradients; the losses are sums over the global token count."""
         networks, settings = self.networks, self.settings
-        ids, mask, actions = experience.ids[rows], experience.mask[rows], experience.actions[rows]
-        trunk = experience.trunk.rows(rows)
-        new = networks.logprobs(networks.policy, ids, mask, actions, trunk)
-        policy = policy_loss(
-            new, experience.logprobs[rows][actions], experience.advantages[rows][actions], settings.clip
-        )
-        torch.autograd.backward(policy.total / count)
-        value = value_loss(
-            networks.values(ids, mask, actions, trunk),
-            experience.values[rows][actions],
-            experience.returns[rows][actions],
-            settings.value_clip,
-        )
-        torch.autograd.backward(value.total / count)
+        columns = _columns(experience.mask[rows])
+        ids, mask, actions, olds, advantages, values, returns = (
+            tensor[rows, columns]
+            for tensor in (
+                experience.ids, experience.mask, experience.actions, experience.logprobs,
+                experience.advantages, experience.values, experience.returns,
+            )
+        )  # fmt: skip
+        trunk = experience.trunk.rows(rows, columns)
+        old, weights = olds[actions], advantages[actions]
+        targets = (values[actions], returns[actions], settings.value_clip)
+
+        def surrogate(logprobs: Tensor, part: slice) -> Tensor:
+            return policy_loss(logprobs, old[part], weights[part], settings.clip).total
+
+        total, new, before = networks.policy_loss(surrogate, ids, mask, actions, trunk)
+        policy = policy_loss(new, old, weights, settings.clip)
+        if networks.value_is_head:
+            value = value_loss(networks.values_of(before), *targets)
+            torch.autograd.backward((total + value.total) / count)
+        else:
+            # One after the other: the policy's graph is gone before the value network's is built.
+            torch.autograd.backward(total / count)
+            del total, before
+            value = value_loss(networks.values(ids, mask, actions, trunk), *targets)
+            torch.autograd.backward(value.total / count)
+        self.ratios.add(new - old)
         return {
             "policy": float(policy.total.detach()),
             "value": float(value.total.detach()),
@@ -134,38 +209,41 @@ class Updater:
             "value_clipped": float(value.clipped),
         }
 
-    def _backward_ptx(self) -> dict[str, float]:
-        """Add gamma_ptx times the gradient of the mean negative log-likelihood of the next examples."""
+    def _next_ptx(self) -> Tensor:
+        """Return the pretraining examples of the next step, over all processes, (examples, length)."""
         assert self.stream is not None
+        per_step = self.settings.episodes_per_iteration // self.settings.minibatches
+        wanted = max(1, round(per_step * self.settings.ptx_per_episode))
+        ids = self.stream.batch(self.ptx_seen, wanted)
+        self.ptx_seen += wanted
+        return ids
+
+    def _backward_ptx(self, examples: Tensor, size: int) -> float:
+        """Add gamma_ptx times the gradient of the examples' mean negative log-likelihood.
+
+        Returns:
+            This process's part of the sum over tokens.
+        """
         networks, settings = self.networks, self.settings
-        per_step = settings.episodes_per_iteration // settings.minibatches
-        examples = max(1, round(per_step * settings.ptx_per_episode))
-        ids = self.stream.batch(self.ptx_seen, examples)
-        self.ptx_seen += examples
-        count = examples * (ids.shape[1] - 1)
-        ids = ids[self.accelerator.process_index :: self.accelerator.num_processes].to(networks.policy.device)
+        count = examples.shape[0] * (examples.shape[1] - 1)
+        ids = examples[self.accelerator.process_index :: self.accelerator.num_processes]
         total = 0.0
-        for part in torch.split(ids, settings.micro_batch_size):
+        for part in torch.split(ids.to(networks.policy.device), size):
             mask = torch.ones_like(part, dtype=torch.bool)
             actions = mask.clone()
             actions[:, 0] = False
-            logprobs = networks.logprobs(networks.policy, part, mask, actions, None)
-            loss = -logprobs.sum()
+            loss, _, _ = networks.policy_loss(lambda new, _: -new.sum(), part, mask, actions, None)
             torch.autograd.backward(settings.ptx_coef * loss / count)
             total += float(loss.detach())
-        return {"train/ptx_loss": sum_metrics(self.accelerator, {"loss": total})["loss"] / count}
+        return total
 
-    def _step_one(self, name: str, params: list[nn.Parameter], optimizer: torch.optim.Optimizer) -> float:
-        """Sum over processes, refuse a non-finite gradient, clip, step; return the norm before the clip."""
+    def _prepare(self, name: str, params: list[nn.Parameter]) -> float:
+        """Sum a gradient over processes, refuse it if it is not finite, clip it; return its norm before."""
         sync_gradients(self.accelerator, params)
-        norm = float(torch.nn.utils.clip_grad_norm_(params, self.settings.max_grad_norm))
-        if not math.isfinite(norm):
-            raise UserError(
-                f"The {name} gradient is not finite; no step was taken. Lower the learning rate, or look "
-                "at the rewards of this iteration in metrics.jsonl."
-            )
-        optimizer.step()
-        return norm
+        norm = torch.nn.utils.get_total_norm([p.grad for p in params if p.grad is not None])
+        require_finite_gradient(name, float(norm), self.networks.trained()[name].items())
+        torch.nn.utils.clip_grads_with_norm_(params, self.settings.max_grad_norm, norm)
+        return float(norm)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -195,6 +273,12 @@ class Updater:
         for chunk in order.view(settings.minibatches, -1).tolist():
             rows = [row_of[number] for number in chunk if number in row_of]
             yield torch.tensor(rows, dtype=torch.int64, device=experience.ids.device)
+
+
+def _columns(mask: Tensor) -> slice:
+    """Return the columns between which all real tokens of a (B, L) mask lie."""
+    used = mask.any(0).nonzero().squeeze(1).tolist()
+    return slice(used[0], used[-1] + 1) if used else slice(None)
 
 
 @torch.no_grad()

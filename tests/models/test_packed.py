@@ -1,0 +1,148 @@
+"""Blocks over real tokens only: what transformers' own forward pass gives, wherever the padding is."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from textrl.models.attention import causal_attention
+from textrl.models.packed import Packing, packable
+from textrl.models.products import few_rows, head_logits, project
+from textrl.models.stack import final_hidden, hidden_at
+
+VOCAB = 13
+KINDS = ("gpt2", "llama")
+
+
+def make(kind: str) -> PreTrainedModel:
+    torch.manual_seed(0)
+    ids = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
+    if kind == "gpt2":
+        config = GPT2Config(
+            vocab_size=VOCAB, n_positions=32, n_embd=16, n_layer=3, n_head=2, initializer_range=0.4, **ids
+        )
+        return GPT2LMHeadModel(config).double().eval()
+    llama = LlamaConfig(
+        vocab_size=VOCAB, hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=32, initializer_range=0.4, **ids,
+    )  # fmt: skip
+    return LlamaForCausalLM(llama).double().eval()
+
+
+def their_hidden(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    out: torch.Tensor = model.base_model(
+        input_ids=ids, attention_mask=mask.long(), position_ids=(mask.long().cumsum(-1) - 1).clamp(min=0)
+    ).last_hidden_state
+    return out
+
+
+def layout(rows: int, length: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random rows with padding on both sides; at least two real tokens each."""
+    torch.manual_seed(seed)
+    mask = torch.zeros(rows, length, dtype=torch.bool)
+    for row in mask:
+        left = int(torch.randint(0, length - 2, ()))
+        row[left : int(torch.randint(left + 2, length + 1, ()))] = True
+    return torch.randint(VOCAB, (rows, length)), mask
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=12, deadline=None)
+@given(rows=st.integers(1, 4), length=st.integers(3, 9), seed=st.integers(0, 50))
+def test_hidden_states_are_those_of_transformers(kind: str, rows: int, length: int, seed: int) -> None:
+    model = make(kind)
+    ids, mask = layout(rows, length, seed)
+    expected = their_hidden(model, ids, mask)
+    ours = final_hidden(model, ids, mask)
+    torch.testing.assert_close(ours[mask], expected[mask], rtol=1e-9, atol=1e-11)
+    assert bool((ours[~mask] == 0).all())
+    wanted = mask & (torch.rand(mask.shape) < 0.5)
+    torch.testing.assert_close(hidden_at(model, ids, mask, wanted), expected[wanted], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_those_of_transformers(kind: str) -> None:
+    model = make(kind)
+    ids, mask = layout(3, 8, seed=4)
+    wanted = mask & (torch.arange(8) % 2 == 0)
+    slope = torch.randn(int(wanted.sum()), 16, dtype=torch.float64)
+    grads = []
+    for hidden in (their_hidden(model, ids, mask)[wanted], hidden_at(model, ids, mask, wanted)):
+        found = torch.autograd.grad((hidden * slope).sum(), list(model.parameters()), allow_unused=True)
+        grads.append(found)
+    for theirs, ours in zip(*grads, strict=True):
+        assert (theirs is None) == (ours is None)
+        if theirs is not None and ours is not None:
+            torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_attention_by_hand(groups: int) -> None:
+    torch.manual_seed(groups)
+    q = torch.randn(2, 7, 4, 8, dtype=torch.float64)
+    k, v = (torch.randn(2, 7, groups, 8, dtype=torch.float64) for _ in range(2))
+    found = causal_attention(q, k, v, 0.3)
+    for row in range(2):
+        for head in range(4):
+            shared = head * groups // 4
+            for at in range(7):
+                scores = 0.3 * (k[row, : at + 1, shared] @ q[row, at, head])
+                expected = torch.softmax(scores, 0) @ v[row, : at + 1, shared]
+                torch.testing.assert_close(found[row, at, head], expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_packing_goes_to_a_rectangle_and_back() -> None:
+    mask = torch.tensor([[0, 1, 1, 0], [1, 1, 1, 1], [0, 0, 1, 0]]).bool()
+    packing = Packing.of(mask)
+    x = torch.arange(7.0)[:, None]
+    rectangle = packing.rectangle(x)
+    assert rectangle.squeeze(-1).tolist() == [[0, 1, 0, 0], [2, 3, 4, 5], [6, 0, 0, 0]]
+    assert torch.equal(packing.listed(rectangle), x)
+    assert packing.positions.tolist() == [0, 1, 0, 1, 2, 3, 0]
+    assert packing.padded(x).squeeze(-1).tolist() == [[0, 0, 1, 0], [2, 3, 4, 5], [0, 0, 6, 0]]
+
+
+def test_what_this_module_does_not_know_is_left_to_transformers() -> None:
+    model = make("gpt2")
+    assert packable(model)
+    model.train()
+    assert not packable(model)  # dropout
+    model.eval()
+    block = model.base_model.h[1]
+    block.forward = partial(block.forward)  # what gradient checkpointing does
+    assert not packable(model)
+    with torch.no_grad():
+        assert packable(model)
+        handle = block.register_forward_hook(lambda *_: None)
+        assert not packable(model)
+        handle.remove()
+        assert packable(model)
+
+
+def test_few_rows_give_the_same_products() -> None:
+    model = copy.deepcopy(make("gpt2")).float()
+    attn = model.base_model.h[0].attn
+    x = torch.randn(3, 16)
+    linear = torch.nn.Linear(16, 5)
+    assert not few_rows(x)  # a gradient is wanted
+    with torch.no_grad():
+        assert few_rows(x)
+        torch.testing.assert_close(project(attn.c_attn, x), attn.c_attn(x), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(project(linear, x), linear(x), rtol=1e-5, atol=1e-6)
+        logits = head_logits(x, linear.weight, linear.bias, 0.5)
+    torch.testing.assert_close(logits, linear(x).detach() / 0.5, rtol=1e-5, atol=1e-6)
+
+
+def test_a_hook_on_a_projection_is_heard() -> None:
+    linear = torch.nn.Linear(4, 2)
+    heard = []
+    linear.register_forward_hook(lambda *_: heard.append(1))
+    with torch.no_grad():
+        project(linear, torch.randn(2, 4))
+    assert heard == [1]

@@ -1,0 +1,220 @@
+"""One token a step: a key-value store of fixed size, and the least Python that a step can do with.
+
+`open_decoder` gives a decoder for a model: `StaticDecoder` for the architectures that `textrl.models.packed`
+composes itself, `ModuleDecoder` around transformers' own cache for all others. Both number the rows that are
+still written from 0; `keep` lets finished rows leave.
+
+Shapes: ``n`` rows still written, ``P`` prompt tokens (left-padded), ``C`` capacity in tokens, ``H`` width,
+``G`` key-value heads, ``R`` query heads of each, ``D`` their width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from textrl.models.layers import base, blocks
+from textrl.models.packed import embed, final_norm, packable, rotary, run_block
+
+
+class Decoder(Protocol):
+    """Feeds tokens and returns the hidden states that choose the next ones.
+
+    Attributes:
+        seen: Block count -> (n, fed tokens, H) output of that many blocks in the last call.
+    """
+
+    seen: dict[int, Tensor]
+
+    def prefill(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Feed (n, P) left-padded prompts; return the (n, H) normalised state of the last token."""
+        ...
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Feed (n,) tokens; return their (n, H) normalised states."""
+        ...
+
+    def keep(self, kept: Tensor, moved: Tensor, holes: Tensor) -> None:
+        """Go on with fewer rows.
+
+        Args:
+            kept: (m,) the old row of each new one.
+            moved: (k,) old rows that take the places of rows that left, as `kept` says.
+            holes: (k,) those places.
+        """
+        ...
+
+
+@contextmanager
+def open_decoder(
+    model: PreTrainedModel, rows: int, capacity: int, depths: tuple[int, ...]
+) -> Iterator[Decoder]:
+    """Yield a decoder.
+
+    Args:
+        model: A causal LM in evaluation mode; call this without gradients.
+        rows: Prompts.
+        capacity: Prompt and response tokens of a row at most.
+        depths: Block counts whose outputs `seen` shows.
+    """
+    if packable(model):
+        yield StaticDecoder(model, rows, capacity, depths)
+        return
+    decoder = ModuleDecoder(model)
+    handles = [
+        blocks(model)[depth - 1].register_forward_hook(_keeper(decoder.seen, depth)) for depth in depths
+    ]
+    try:
+        yield decoder
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class StaticDecoder:
+    """Keys and values in tensors of their final size: nothing is copied or allocated as a row grows."""
+
+    def __init__(self, model: PreTrainedModel, rows: int, capacity: int, depths: tuple[int, ...]) -> None:
+        """Make an empty one; see `open_decoder`. The store is made with the first keys."""
+        self.model, self.capacity, self.depths = model, capacity, depths
+        self.rows, self.length = rows, 0
+        self.seen: dict[int, Tensor] = {}
+        self._keys: list[Tensor] = []
+        self._values: list[Tensor] = []
+        self._bias: Tensor | None = None
+        self._positions = torch.zeros(0, dtype=torch.int64)
+
+    def prefill(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Feed (n, P) left-padded prompts; return the (n, H) normalised state of the last token."""
+        rows, width = ids.shape
+        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
+        self.length = width
+        padded = not bool(mask.all())
+        square = (
+            mask[:, None, None, :] & torch.ones(width, width, dtype=torch.bool).tril() if padded else None
+        )
+        if padded:
+            lowest = torch.finfo(self.model.dtype).min
+            self._bias = torch.zeros(rows, 1, self.capacity, dtype=self.model.dtype)
+            self._bias[:, 0, :width].masked_fill_(~mask, lowest)
+            # A query on padding sees itself, so that nothing is divided by zero; nobody reads it.
+            square = square | torch.eye(width, dtype=torch.bool) if square is not None else None
+
+        def attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+            q, k, v = (x.view(rows, width, *x.shape[1:]).transpose(1, 2) for x in (query, key, value))
+            self._store(k, v)
+            out = torch.nn.functional.scaled_dot_product_attention(
+                q, k, v, attn_mask=square, is_causal=square is None, scale=scale,
+                enable_gqa=q.shape[1] != k.shape[1],
+            )  # fmt: skip
+            return out.transpose(1, 2).reshape(rows * width, *query.shape[1:])
+
+        x = embed(self.model, ids.reshape(-1), positions.reshape(-1))
+        x = self._blocks(x, positions.reshape(-1), attend, (rows, width))
+        self._positions = positions[:, -1] + 1
+        return final_norm(self.model)(x.view(rows, width, -1)[:, -1])  # type: ignore[no-any-return]
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Feed (n,) tokens; return their (n, H) normalised states."""
+        rows, end = len(tokens), self.length + 1
+        layer = iter(range(len(self._keys)))
+        bias: Tensor | None = None
+
+        def attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+            nonlocal bias
+            index = next(layer)
+            keys, values = self._keys[index][:rows], self._values[index][:rows]
+            keys[:, :, end - 1], values[:, :, end - 1] = key, value
+            groups, width = key.shape[1], key.shape[2]
+            k = keys[:, :, :end].reshape(rows * groups, end, width)  # views: rows and groups merge
+            v = values[:, :, :end].reshape(rows * groups, end, width)
+            q = query.reshape(rows * groups, -1, width)
+            if self._bias is None:
+                scores = torch.bmm(q, k.transpose(1, 2)).mul_(scale)
+            else:
+                if bias is None:
+                    bias = self._bias[:rows, :, :end].repeat_interleave(groups, dim=0)
+                scores = torch.baddbmm(bias.to(q.dtype), q, k.transpose(1, 2), alpha=scale)
+            return torch.bmm(torch.softmax(scores, dim=-1).to(v.dtype), v).view_as(query)
+
+        x = embed(self.model, tokens, self._positions)
+        x = self._blocks(x, self._positions, attend, (rows, 1))
+        self.length = end
+        self._positions = self._positions + 1
+        return final_norm(self.model)(x)  # type: ignore[no-any-return]
+
+    def keep(self, kept: Tensor, moved: Tensor, holes: Tensor) -> None:
+        """Go on with fewer rows: only those that fill a hole are copied."""
+        for store in (*self._keys, *self._values):
+            store[holes, :, : self.length] = store[moved, :, : self.length]
+        if self._bias is not None:
+            self._bias = self._bias[kept]
+        self._positions = self._positions[kept]
+
+    def _blocks(
+        self, x: Tensor, positions: Tensor, attend: Callable[..., Tensor], shape: tuple[int, int]
+    ) -> Tensor:
+        """Run all blocks on (n * fed, H) and note the outputs that are wanted."""
+        turned = rotary(self.model, x, positions)
+        for index in range(len(blocks(self.model))):
+            x = run_block(self.model, index, x, turned, attend)
+            if index + 1 in self.depths:
+                self.seen[index + 1] = x.view(*shape, -1)
+        return x
+
+    def _store(self, key: Tensor, value: Tensor) -> None:
+        """Keep the prompt's (n, G, P, D) keys and values of the next block."""
+        rows, groups, width, size = key.shape
+        for kept, new in ((self._keys, key), (self._values, value)):
+            kept.append(new.new_empty(rows, groups, self.capacity, size))
+            kept[-1][:, :, :width] = new
+
+
+class ModuleDecoder:
+    """transformers' own forward pass and growing cache, for every architecture it knows."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        """Make an empty one; `open_decoder` adds the hooks that fill `seen`."""
+        self.model = model
+        self.seen: dict[int, Tensor] = {}
+        self._cache = DynamicCache(config=model.config)
+        self._mask = self._positions = torch.zeros(0)
+
+    def prefill(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Feed (n, P) left-padded prompts; return the (n, H) normalised state of the last token."""
+        self._mask, self._positions = mask, (mask.long().cumsum(-1) - 1).clamp(min=0)
+        return self._feed(ids)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Feed (n,) tokens; return their (n, H) normalised states."""
+        self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
+        self._positions = self._positions[:, -1:] + 1
+        return self._feed(tokens[:, None])
+
+    def keep(self, kept: Tensor, moved: Tensor, holes: Tensor) -> None:
+        """Go on with fewer rows: a growing cache is copied whole."""
+        self._cache.batch_select_indices(kept)
+        self._mask, self._positions = self._mask[kept], self._positions[kept]
+
+    def _feed(self, ids: Tensor) -> Tensor:
+        inner: Any = base(self.model)
+        out: Tensor = inner(
+            input_ids=ids,
+            attention_mask=self._mask.long(),
+            position_ids=self._positions,
+            past_key_values=self._cache,
+            use_cache=True,
+        ).last_hidden_state[:, -1]
+        return out
+
+
+def _keeper(seen: dict[int, Tensor], depth: int) -> Callable[..., None]:
+    def hook(module: Any, args: Any, output: Any) -> None:
+        seen[depth] = output[0] if isinstance(output, tuple) else output
+
+    return hook

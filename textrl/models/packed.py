@@ -1,0 +1,221 @@
+"""GPT-2 and Llama over real tokens only: no padding in any matrix product.
+
+transformers' models run on rectangles, padding included. Here the tokens of all rows stand in one list for
+everything that treats tokens alone (norms, projections, MLPs) and in a rectangle for the attention only. The
+blocks are the model's own submodules, so adapters and hooks inside them work; what is ours is their
+composition. The last block continues only for the tokens whose output somebody wants: of a prompt the others
+need its keys and values, not its MLP.
+
+Shapes: ``N`` real tokens in row order, ``B`` sequences, ``L`` positions, ``H`` width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from textrl.models.attention import causal_attention
+from textrl.models.layers import base, blocks
+from textrl.models.products import project
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where the real tokens of a padded layout are.
+
+    Attributes:
+        real: (B, L) bool.
+        positions: (N,) int64 index of each token in its row, real tokens counted.
+        rows: B.
+        width: Tokens of the longest row.
+        slots: (N,) int64 place of each token in a (B, width) rectangle whose rows start at the left; None
+            where no row is shorter than another, as the list then is the rectangle.
+    """
+
+    real: Tensor
+    positions: Tensor
+    rows: int
+    width: int
+    slots: Tensor | None
+
+    @classmethod
+    def of(cls, mask: Tensor) -> Packing:
+        """Lay out a (B, L) mask."""
+        mask = mask.bool()
+        counted = (mask.long().cumsum(-1) - 1)[mask]
+        lengths = mask.sum(1)
+        width = int(lengths.max()) if len(lengths) else 0
+        if int(lengths.sum()) == mask.shape[0] * width:
+            return cls(mask, counted, mask.shape[0], width, None)
+        row = torch.arange(mask.shape[0], device=mask.device)[:, None].expand_as(mask)[mask]
+        return cls(mask, counted, mask.shape[0], width, row * width + counted)
+
+    def rectangle(self, x: Tensor) -> Tensor:
+        """(N, ...) -> (B, width, ...), zero where a row has ended."""
+        if self.slots is None:
+            return x.view(self.rows, self.width, *x.shape[1:])
+        out = x.new_zeros(self.rows * self.width, *x.shape[1:])
+        return out.index_copy(0, self.slots, x).view(self.rows, self.width, *x.shape[1:])
+
+    def listed(self, x: Tensor) -> Tensor:
+        """(B, width, ...) -> (N, ...)."""
+        flat = x.reshape(self.rows * self.width, *x.shape[2:])
+        return flat if self.slots is None else flat.index_select(0, self.slots)
+
+    def padded(self, x: Tensor) -> Tensor:
+        """(N, ...) -> (B, L, ...) of the mask, zero on padding."""
+        out = x.new_zeros(*self.real.shape, *x.shape[1:])
+        out[self.real] = x
+        return out
+
+
+#: A block: (module, (N, H) input, rotary (cos, sin) or None, attention, tokens to go on with or None).
+Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+Rotary = tuple[Tensor, Tensor] | None
+
+
+def packable(model: PreTrainedModel) -> bool:
+    """Return whether this module knows the architecture and nothing in the model asks for more.
+
+    Dropout in training belongs to transformers' own forward pass. GPUs keep it too: their kernels for whole
+    rectangles are not what is slow there.
+    """
+    inner: Any = base(model)
+    if type(inner).__name__ not in _BLOCKS or inner.training or model.device.type != "cpu":
+        return False
+    if getattr(inner.config, "add_cross_attention", False):
+        return False
+    return not any(_watched(block) for block in blocks(model))
+
+
+def _watched(block: nn.Module) -> bool:
+    """Return whether a block is more than its submodules: what hangs on it would be passed over."""
+    if block._forward_hooks or block._forward_pre_hooks:
+        return True
+    # Recomputing in the backward pass, which matters only where there will be one.
+    recomputed = "forward" in vars(block) or getattr(block, "gradient_checkpointing", False)
+    return bool(recomputed) and torch.is_grad_enabled()
+
+
+def embed(model: PreTrainedModel, ids: Tensor, positions: Tensor) -> Tensor:
+    """Return the (N, H) input of the first block for (N,) ids."""
+    inner: Any = base(model)
+    x: Tensor = inner.get_input_embeddings()(ids)
+    return x + inner.wpe(positions) if hasattr(inner, "wpe") else x
+
+
+def rotary(model: PreTrainedModel, x: Tensor, positions: Tensor) -> Rotary:
+    """Return the (N, 1, D) cosines and sines of an architecture that turns queries and keys, or None."""
+    inner: Any = base(model)
+    if not hasattr(inner, "rotary_emb"):
+        return None
+    cos, sin = inner.rotary_emb(x[None], positions[None])
+    return cos[0][:, None], sin[0][:, None]
+
+
+def run_packed(
+    model: PreTrainedModel,
+    x: Tensor,
+    packing: Packing,
+    start: int,
+    stop: int,
+    *,
+    final: bool = False,
+    wanted: Tensor | None = None,
+) -> Tensor:
+    """Run blocks `start` to `stop` on listed tokens.
+
+    Args:
+        model: One that is `packable`.
+        x: (N,) ids where `start` is 0, else the (N, H) hidden states below.
+        packing: Of the tokens.
+        start: First block.
+        stop: One past the last block.
+        final: Also apply the final norm.
+        wanted: (N,) bool: only these tokens come back.
+
+    Returns:
+        (N, H), or as many rows as are wanted.
+    """
+    if start == 0:
+        x = embed(model, x, packing.positions)
+    turned = rotary(model, x, packing.positions)
+    run = _BLOCKS[type(base(model)).__name__]
+    keep = None if wanted is None else wanted.nonzero().squeeze(1)
+
+    def attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        rectangles = (packing.rectangle(query), packing.rectangle(key), packing.rectangle(value))
+        return packing.listed(causal_attention(*rectangles, scale))
+
+    for index in range(start, stop):
+        last = index == stop - 1
+        x = run(blocks(model)[index], x, turned, attend, keep if last else None)
+    if start == stop and keep is not None:
+        x = x.index_select(0, keep)
+    return final_norm(model)(x) if final else x
+
+
+def run_block(model: PreTrainedModel, index: int, x: Tensor, turned: Rotary, attend: Attend) -> Tensor:
+    """Run one block on (N, H) tokens with an attention of the caller's."""
+    return _BLOCKS[type(base(model)).__name__](blocks(model)[index], x, turned, attend, None)
+
+
+def final_norm(model: PreTrainedModel) -> nn.Module:
+    """Return the norm after the last block."""
+    inner: Any = base(model)
+    norm: nn.Module = inner.ln_f if hasattr(inner, "ln_f") else inner.norm
+    return norm
+
+
+def _gpt2(block: Any, x: Tensor, turned: Rotary, attend: Attend, keep: Tensor | None) -> Tensor:
+    attn, mlp = block.attn, block.mlp
+    joined = project(attn.c_attn, block.ln_1(x)).view(len(x), 3, attn.num_heads, attn.head_dim)
+    query, key, value = joined.unbind(1)
+    mixed = attend(query, key, value, attn.scaling).reshape(len(x), -1)
+    if keep is not None:
+        mixed, x = mixed.index_select(0, keep), x.index_select(0, keep)
+    x = x + project(attn.c_proj, mixed)
+    return x + project(mlp.c_proj, _activate(mlp.act, project(mlp.c_fc, block.ln_2(x))))
+
+
+def _llama(block: Any, x: Tensor, turned: Rotary, attend: Attend, keep: Tensor | None) -> Tensor:
+    attn, mlp = block.self_attn, block.mlp
+    below = block.input_layernorm(x)
+    query, key, value = (
+        project(module, below).view(len(x), -1, attn.head_dim)
+        for module in (attn.q_proj, attn.k_proj, attn.v_proj)
+    )
+    assert turned is not None
+    mixed = attend(_turn(query, turned), _turn(key, turned), value, attn.scaling).reshape(len(x), -1)
+    if keep is not None:
+        mixed, x = mixed.index_select(0, keep), x.index_select(0, keep)
+    x = x + project(attn.o_proj, mixed)
+    below = block.post_attention_layernorm(x)
+    gated = mlp.act_fn(project(mlp.gate_proj, below)) * project(mlp.up_proj, below)
+    return x + project(mlp.down_proj, gated)
+
+
+_BLOCKS: dict[str, Callable[[Any, Tensor, Rotary, Attend, Tensor | None], Tensor]] = {
+    "GPT2Model": _gpt2,
+    "LlamaModel": _llama,
+}
+
+
+def _turn(x: Tensor, turned: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotary embedding of (N, heads, D), in the half-split layout that Llama's weights expect."""
+    cos, sin = turned
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+def _activate(module: nn.Module, x: Tensor) -> Tensor:
+    """Apply an activation; GPT-2's tanh form of GELU in one kernel where transformers takes eight."""
+    if type(module).__name__ == "NewGELUActivation":
+        return torch.nn.functional.gelu(x, approximate="tanh")
+    out: Tensor = module(x)
+    return out
