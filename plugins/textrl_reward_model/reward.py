@@ -15,7 +15,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from textrl.errors import UserError
 from textrl.models.loading import load_scorer
-from textrl.models.stack import score_ids
+from textrl.models.parking import park
+from textrl.models.stack import Trunk, score_ids, shared_depth
 from textrl.protocols import Batch
 from textrl_reward_model.encoding import Encoder, is_decoder, longest_input, same_ids
 from textrl_reward_model.settings import PLAIN, RewardModelRewardSettings
@@ -47,6 +48,7 @@ class RewardModelReward:
         self.limit = longest_input(model, tokenizer, settings.max_tokens)
         self.shared = _shares_ids(settings, model, tokenizer)
         self.encoder = Encoder(model, tokenizer, settings, self.limit)
+        self._placed: torch.device | None = None
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Tensor:
@@ -55,11 +57,34 @@ class RewardModelReward:
         Raises:
             UserError: When an input is longer than the model can read, or has ids it does not know.
         """
-        device = batch.response_ids.device
-        if self.model.device != device:
-            self.model.to(device)
+        self._place(batch.response_ids.device, batch.memo.get("trunk"))
         scores = self._score_shared(batch) if self.shared else self._score_text(batch)
         return scores.float() - self.offset
+
+    def _place(self, device: torch.device, trunk: Trunk | None) -> None:
+        """Move the model to where batches are, and store its weights as the settings say.
+
+        Raises:
+            UserError: When parked weights would have to move again.
+        """
+        if self._placed == device:
+            return
+        parked = self.settings.precision != "same" or self.settings.device != "same"
+        if parked and self._placed is not None:
+            raise UserError(
+                f"batches came from {self._placed} and now from {device}; stored weights stay on one device, "
+                "so set precision and device to 'same'."
+            )
+        self.model.to(device)
+        self._placed = device
+        if parked:
+            # First let equal frozen blocks be the policy's own: those cost nothing as they are.
+            lent: set[int] = set()
+            if trunk is not None and self.shared:
+                shared_depth(trunk.model, self.model)
+                lent = {p.data_ptr() for p in trunk.model.parameters()}
+            keep = {id(p) for p in self.model.parameters() if p.data_ptr() in lent}
+            park(self.model, precision=self.settings.precision, device=self.settings.device, keep=keep)
 
     def metrics(self, batch: Batch) -> Mapping[str, float]:
         """Return the share of inputs that had to be truncated, where that is allowed."""

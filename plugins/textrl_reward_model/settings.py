@@ -25,6 +25,10 @@ class RewardModelRewardSettings:
         use_offset: Subtract `textrl_reward_offset` of the model's config, which makes demonstrations
             score 0 on average; 0 where the config has none.
         micro_batch_size: Sequences scored in one forward pass.
+        precision: How the weights are stored: "same" as they were loaded (fp32), "bf16" or "fp16"; what is
+            computed with them is not. Blocks shared with the policy stay as the policy has them.
+        device: "same" as the batch's; "cpu" keeps the blocks in main memory and copies each layer to the
+            GPU when it is needed.
         max_tokens: Longest input; by default what the model and its tokenizer say.
         too_long: "refuse" stops on a longer input; "truncate" drops its beginning and logs the share
             of such inputs as source/<name>/truncated. Shared ids are always refused.
@@ -37,6 +41,8 @@ class RewardModelRewardSettings:
     chat: bool = False
     use_offset: bool = True
     micro_batch_size: int = 32
+    precision: Literal["same", "bf16", "fp16"] = "same"
+    device: Literal["same", "cpu"] = "same"
     max_tokens: int | None = None
     too_long: Literal["refuse", "truncate"] = "refuse"
 

@@ -6,34 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EveryNTimesteps
+from seen_callback import Seen
+from stable_baselines3.common.callbacks import CheckpointCallback, EveryNTimesteps
 from tiny_world import Env, kl_source, networks, small, tiny_task
 
 from textrl.learners.ppo_ptx import PPOPTX
 from textrl.rewards import RewardSum
-
-
-class Seen(BaseCallback):  # type: ignore[misc] # SB3 is not type-checked here
-    """Write down what is called, in order, and stop after some steps."""
-
-    def __init__(self, stop_after: int | None = None) -> None:
-        super().__init__()
-        self.calls: list[str] = []
-        self.stop_after = stop_after
-
-    def _on_training_start(self) -> None:
-        self.calls.append("start")
-
-    def _on_rollout_start(self) -> None:
-        self.calls.append("rollout")
-
-    def _on_step(self) -> bool:
-        self.logger.record("seen/tokens", self.num_timesteps)
-        self.calls.append("step")
-        return self.n_calls != self.stop_after
-
-    def _on_training_end(self) -> None:
-        self.calls.append("end")
 
 
 def learner(**changes: object) -> PPOPTX:
@@ -44,7 +22,8 @@ def learner(**changes: object) -> PPOPTX:
 def test_sb3_callbacks_see_every_iteration() -> None:
     seen, made = Seen(), learner()
     made.learn(iterations=2, callback=seen)
-    assert seen.calls == ["start", "rollout", "step", "rollout", "step", "end"]
+    iteration = ["rollout", "end of rollout", "step"]
+    assert seen.calls == ["start", *iteration, *iteration, "end"]
     assert seen.model is made
     assert seen.training_env is made.get_env()
     assert seen.num_timesteps == made.num_timesteps > 0

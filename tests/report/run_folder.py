@@ -120,6 +120,20 @@ def ppo_rows(rng: random.Random, steps: int = 60, stage: str = "ppo") -> list[di
                 "train/value_grad_norm": 4.5 * math.exp(rng.gauss(0, 0.3)),
                 "train/learning_rate": 2e-4,
                 "train/logprob_gap": 2e-6 + 1e-6 * rng.random(),
+                "train/logprob_gap_mean": 2e-7,
+                "train/kl_offset": 0.0,
+                "train/ratio_first_mean": 1.0,
+                "train/ratio_first_min": 1 - 2e-7,
+                "train/ratio_first_max": 1 + 2e-7,
+                "train/ratio_first_std": 1e-7,
+                "train/ratio_later_mean": 1 + rng.gauss(0, 0.002),
+                "train/ratio_later_min": 0.7 - 0.1 * rng.random(),
+                "train/ratio_later_max": 1.4 + 0.2 * rng.random(),
+                "train/ratio_later_std": 0.06,
+                "memory/rss_gb": 1.1,
+                "memory/peak_rss_gb": 1.6,
+                "time/rollout_tokens_per_s": rng.gauss(1400, 30),
+                "time/update_tokens_per_s": rng.gauss(1100, 30),
             }
         )
     return rows

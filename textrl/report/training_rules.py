@@ -1,7 +1,7 @@
 """Rules over the metrics of an RL stage.
 
 "Start" and "end" are the first and the last fifth of the stage. Every rule returns None when the stage
-does not log what it reads.
+does not log what it reads. What a finding most likely means, and what to do, comes from `meanings`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,10 @@ from __future__ import annotations
 import math
 from statistics import fmean, median, variance
 
+from textrl.report import meanings
+from textrl.report.meanings import LOGPROB_GAP, OFFSET, without_kl
+from textrl.report.meanings import ends as _ends
+from textrl.report.meanings import series_of as _get
 from textrl.report.reading import Series, Stage
 from textrl.report.text import num, percent, short
 from textrl.report.verdicts import StageRule, Verdict, judged
@@ -22,17 +26,9 @@ LENGTH_GROWTH, LENGTH_SHRINK = 1.5, 0.6
 CLIP_HIGH = 0.3
 PTX_RISE = 0.05  # nats per token
 GRAD_SPIKE = 10.0  # times the median
-LOGPROB_GAP = 0.05  # nats
 KL_HIGH = 25.0  # nats per sequence
+RATIO_FIRST = 1e-3  # distance of a first minibatch's ratio from 1
 JUDGE_FALL = 0.25  # of the rise up to its peak
-
-
-def _get(stage: Stage, *keys: str) -> Series | None:
-    return next((s for key in keys if (s := stage.series.get(key)) and len(s.values) >= 2), None)
-
-
-def _ends(series: Series) -> tuple[float, float]:
-    return fmean(series.head()), fmean(series.tail())
 
 
 def negative_kl(stage: Stage) -> Verdict | None:
@@ -45,7 +41,7 @@ def negative_kl(stage: Stage) -> Verdict | None:
     lowest = min(means)
     text = f"the lowest mean of {width} steps is {num(lowest)} nats"
     if lowest < NEGATIVE_KL:
-        text += "; another distribution sampled the text than scored it (temperature, top-k, dropout?)"
+        text += f"; most likely {meanings.negative_kl(stage)}"
     return judged(lowest < NEGATIVE_KL, "alarm", text + ".")
 
 
@@ -55,18 +51,13 @@ def high_kl(stage: Stage) -> Verdict | None:
     if series is None:
         return None
     end = fmean(series.tail())
-    return judged(end > KL_HIGH, "notice", f"KL is {num(end)} nats per sequence at the end.")
+    more = "; raise the KL reward's weight, or set kl_limit" if end > KL_HIGH else ""
+    return judged(end > KL_HIGH, "notice", f"KL is {num(end)} nats per sequence at the end{more}.")
 
 
-def _without_kl(stage: Stage) -> Series | None:
+def _summed_reward(stage: Stage) -> Series | None:
     """Return the reward that is meant to rise: the sum of all sources but the KL penalty."""
-    parts = [
-        series
-        for key, series in stage.series.items()
-        if key.startswith("reward/")
-        and key != "reward/total"
-        and "kl" not in key.split("/", 1)[1].lower().split("_")
-    ]
+    parts = [series for _, series in without_kl(stage)]
     if not parts:
         return _get(stage, "reward/total", "rollout/ep_rew_mean")
     shared = sorted(set.intersection(*(set(part.steps) for part in parts)))
@@ -76,7 +67,7 @@ def _without_kl(stage: Stage) -> Series | None:
 
 def flat_reward(stage: Stage) -> Verdict | None:
     """No rise beyond the noise of the steps themselves."""
-    series = _without_kl(stage)
+    series = _summed_reward(stage)
     if series is None or len(series.values) < FLAT_STEPS:
         return None
     head, tail = series.head(), series.tail()
@@ -89,7 +80,7 @@ def flat_reward(stage: Stage) -> Verdict | None:
     text = f"reward without the KL penalty went from {num(fmean(head))} to {num(fmean(tail))}"
     text += f" (standard error {num(error)})"
     flat = rise <= FLAT_SE * error
-    more = "; try a higher learning rate, a smaller KL coefficient or more steps" if flat else ""
+    more = f"; most likely {meanings.flat_reward(stage)}" if flat else ""
     return judged(flat, "notice", text + more + ".")
 
 
@@ -102,11 +93,11 @@ def entropy(stage: Stage) -> Verdict | None:
     if start <= 0:
         return None
     text = (
-        f"entropy went from {num(start)} to {num(end)} nats per token ({percent(end / start)} of its start)."
+        f"entropy went from {num(start)} to {num(end)} nats per token ({percent(end / start)} of its start)"
     )
-    if end < ENTROPY_ALARM * start:
-        return Verdict("alarm", text)
-    return judged(end < ENTROPY_NOTICE * start or end > ENTROPY_RISE * start, "notice", text)
+    bad = end < ENTROPY_NOTICE * start or end > ENTROPY_RISE * start
+    more = f"; most likely {meanings.entropy(stage, start, end)}" if bad else ""
+    return judged(bad, "alarm" if end < ENTROPY_ALARM * start else "notice", text + more + ".")
 
 
 def length(stage: Stage) -> Verdict | None:
@@ -120,7 +111,9 @@ def length(stage: Stage) -> Verdict | None:
     if eos is not None:
         text += f"; {percent(_ends(eos)[0])} ended by themselves at the start"
         text += f", {percent(_ends(eos)[1])} at the end"
-    return judged(end > LENGTH_GROWTH * start or end < LENGTH_SHRINK * start, "alarm", text + ".")
+    bad = end > LENGTH_GROWTH * start or end < LENGTH_SHRINK * start
+    more = f"; most likely {meanings.length(stage, start, end)}" if bad else ""
+    return judged(bad, "alarm", text + more + ".")
 
 
 def clipping(stage: Stage) -> Verdict | None:
@@ -139,7 +132,8 @@ def critic(stage: Stage) -> Verdict | None:
     if series is None:
         return None
     end = fmean(series.tail())
-    return judged(end < 0, "notice", f"explained variance is {num(end)} at the end.")
+    more = "; raise value_learning_rate, or start the value network from the reward model" if end < 0 else ""
+    return judged(end < 0, "notice", f"explained variance is {num(end)} at the end{more}.")
 
 
 def forgetting(stage: Stage) -> Verdict | None:
@@ -148,9 +142,9 @@ def forgetting(stage: Stage) -> Verdict | None:
     if series is None:
         return None
     start, end = _ends(series)
-    return judged(
-        end - start > PTX_RISE, "notice", f"ptx loss went from {num(start)} to {num(end)} nats per token."
-    )
+    bad = end - start > PTX_RISE
+    more = "; raise ptx_coef, or the KL reward's weight" if bad else ""
+    return judged(bad, "notice", f"ptx loss went from {num(start)} to {num(end)} nats per token{more}.")
 
 
 def spikes(stage: Stage) -> Verdict | None:
@@ -172,14 +166,40 @@ def logprob_gap(stage: Stage) -> Verdict | None:
     if series is None:
         return None
     worst = max(abs(value) for value in series.values)
+    bad = worst > LOGPROB_GAP
+    more = "; set precision to fp32" if bad else ""
     return judged(
-        worst > LOGPROB_GAP, "notice", f"log-probs of rollout and training differ by up to {num(worst)} nats."
+        bad, "notice", f"log-probs of rollout and training differ by up to {num(worst)} nats{more}."
+    )
+
+
+def first_ratio(stage: Stage) -> Verdict | None:
+    """Before the first step of an update the policy is the one that acted: every ratio must be 1."""
+    found = [s for end in ("min", "max") if (s := _get(stage, f"train/ratio_first_{end}"))]
+    if not found:
+        return None
+    worst = max(abs(value - 1) for series in found for value in series.values)
+    more = "; something random, such as dropout, is at work in training" if worst > RATIO_FIRST else ""
+    return judged(
+        worst > RATIO_FIRST, "notice", f"ratios of first minibatches are within {num(worst)} of 1{more}."
+    )
+
+
+def offset(stage: Stage) -> Verdict | None:
+    """A reference that is stored in another way has a KL to the policy before anything is learnt."""
+    series = stage.series.get("train/kl_offset")
+    if series is None or not series.values:
+        return None
+    start = series.values[-1]
+    more = "; set reference_precision to fp16 or same" if abs(start) > OFFSET else ""
+    return judged(
+        abs(start) > OFFSET, "notice", f"before any step the KL was {num(start)} nats per sequence{more}."
     )
 
 
 def judge_falls(stage: Stage) -> Verdict | None:
     """Over-optimisation inside one run: the judge's curve turns down while the reward still climbs."""
-    reward = _without_kl(stage)
+    reward = _summed_reward(stage)
     judge = next((s for k, s in stage.series.items() if "judge" in k.lower() and len(s.values) >= 3), None)
     if reward is None or judge is None or not reward.values:
         return None
@@ -210,6 +230,8 @@ STAGE_RULES: tuple[tuple[str, str, StageRule], ...] = (
     ("Pretraining loss", f"end more than {short(PTX_RISE)} nats per token above start", forgetting),
     ("Gradient spikes", f"a norm above {short(GRAD_SPIKE)} times the median", spikes),
     ("Rollout against training", f"log-probs differ by more than {short(LOGPROB_GAP)} nats", logprob_gap),
+    ("Ratio at the start", f"a first minibatch's ratio off 1 by more than {short(RATIO_FIRST)}", first_ratio),
+    ("KL before training", f"beyond {short(OFFSET)} nats per sequence at step 0", offset),
     (
         "Judge turns down",
         f"judge below its peak by more than {percent(JUDGE_FALL)} of its rise while reward rises",
