@@ -1,19 +1,28 @@
-"""What a person sees while an episodic learner trains: a bar, the time left, the mean return."""
+"""What a person sees while a learner on control trains: a bar, the time left, the mean return."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
 
-if TYPE_CHECKING:
-    from textrl.learners.episodic import EpisodicLearner
+
+class Counting(Protocol):
+    """What the bar reads of a learner."""
+
+    label: ClassVar[str]
+    num_timesteps: int
+    episodes: int
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """What was logged last."""
+        ...
 
 
 class EpisodeBar:
     """A rich progress bar over episodes or environment steps, or nothing."""
 
-    def __init__(
-        self, enabled: bool, learner: EpisodicLearner, steps: int | None, episodes: int | None
-    ) -> None:
+    def __init__(self, enabled: bool, learner: Counting, steps: int | None, episodes: int | None) -> None:
         self.enabled, self.learner, self.by_episode = enabled, learner, episodes is not None
         self.total = episodes if episodes is not None else steps
 
@@ -43,5 +52,6 @@ class EpisodeBar:
     def show(self) -> None:
         """Move the bar to where the learner is."""
         if self.enabled:
-            say = f"return {self.learner.metrics['rollout/ep_rew_mean']:.1f}"
+            mean = self.learner.metrics.get("rollout/ep_rew_mean")  # unknown before an episode has ended
+            say = "" if mean is None else f"return {mean:.1f}"
             self.bar.update(self.job, completed=self._at(), say=say)

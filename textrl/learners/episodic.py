@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -22,7 +22,7 @@ from textrl.errors import UserError
 from textrl.learners.callbacks import Callback, Callbacks
 from textrl.learners.episode_bar import EpisodeBar
 from textrl.learners.episodic_parts import HumanLoop, Running, discrete_actions
-from textrl.settings import build
+from textrl.learners.surface import LearnerSurface
 
 if TYPE_CHECKING:  # acting needs neither torch nor the checkpoint format
     from textrl.advice.guidance import Guidance
@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # acting needs neither torch nor the checkpoint format
 WINDOW = 100
 
 
-class EpisodicLearner(ABC):
+class EpisodicLearner(LearnerSurface):
     """A learner that chooses an action, sees one step, learns from it, and so on.
 
     Attributes:
@@ -50,8 +50,7 @@ class EpisodicLearner(ABC):
     """
 
     label: ClassVar[str] = "learner"  # in messages, and beside the progress bar
-    settings_class: ClassVar[type[Any]]  # the frozen dataclass that `load` rebuilds
-    num_timesteps: int
+    round_name: ClassVar[str] = "episode"
 
     def __init__(
         self,
@@ -74,20 +73,17 @@ class EpisodicLearner(ABC):
         Raises:
             UserError: When the actions are not discrete, or `env` is a vector environment.
         """
-        self.env, self.settings, self.guidance, self.human = env, settings, guidance, human
-        self.checkpoint_dir = checkpoint_dir
+        super().__init__(env, settings, checkpoint_dir)
+        self.guidance, self.human = guidance, human
         self.n_actions, self._first_action = discrete_actions(env, self.label)
         # Start states have a generator of their own: agents that draw differently meet the same ones.
         self.rng, self._starts, self._predicting = (
             np.random.default_rng([settings.seed, stream]) for stream in range(3)
         )
-        self.num_timesteps = 0
         self.episodes = 0
         self.episode_returns: list[float] = []
         self.episode_lengths: list[int] = []
-        self.metrics: dict[str, float] = {}
         self._running: Running | None = None
-        self._logger: Any = None
         self._vectorised: Any = None
 
     @abstractmethod
@@ -127,18 +123,9 @@ class EpisodicLearner(ABC):
         return {}
 
     @property
-    def logger(self) -> Any:
-        """The SB3-compatible logger in use, or None."""
-        return self._logger
-
-    @property
     def iteration(self) -> int:
         """What metrics and checkpoints are counted in: episodes."""
         return self.episodes
-
-    def set_logger(self, logger: Any) -> None:
-        """Use an SB3-compatible logger (``record(key, value)`` and ``dump(step)``)."""
-        self._logger = logger
 
     def get_env(self) -> Any:
         """Return the environment as SB3's callbacks expect it: vectorised, with one member."""
@@ -147,10 +134,6 @@ class EpisodicLearner(ABC):
 
             self._vectorised = DummyVecEnv([lambda: self.env])
         return self._vectorised
-
-    def get_vec_normalize_env(self) -> None:
-        """Return None: nothing is normalised outside the features."""
-        return
 
     def learn(
         self,
@@ -192,8 +175,8 @@ class EpisodicLearner(ABC):
                         go_on = callbacks.after_round()
                 if not go_on:
                     break
-                if finished and self.episodes % self.settings.checkpoint_every == 0:
-                    self._checkpoint()
+                if finished:
+                    self.keep(self.episodes)
         return self
 
     def _done(self, total_timesteps: int | None, episodes: int | None) -> bool:
@@ -274,11 +257,7 @@ class EpisodicLearner(ABC):
         }
         for source in (self.guidance, self.human):
             metrics |= source.metrics() if source is not None else {}
-        self.metrics = metrics | self.figures()
-        if self._logger is not None:
-            for name, value in self.metrics.items():
-                self._logger.record(name, value)
-            self._logger.dump(self.episodes)
+        self.log(metrics | self.figures(), self.episodes)
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
@@ -324,28 +303,6 @@ class EpisodicLearner(ABC):
         self._running = None
         return self
 
-    @classmethod
-    def load(cls, path: str | Path, env: Any, **parts: Any) -> Self:
-        """Rebuild a learner from a checkpoint folder.
-
-        Args:
-            path: The folder.
-            env: An environment of the kind it was trained in.
-            parts: `guidance` and `human`, where the learner had them.
-        """
-        from textrl.checkpoint import load
-
-        config = load(path).config
-        settings = build(cls.settings_class, config, where=lambda key: f"{path}/config.yaml, {key}")
-        return cls(env, settings, **parts).restore(path)
-
     def generators(self) -> dict[str, np.random.Generator]:
         """Return the random generators that a checkpoint keeps, by name."""
         return {"actions": self.rng, "starts": self._starts, "predict": self._predicting}
-
-    def _checkpoint(self) -> None:
-        if self.checkpoint_dir is not None:
-            from textrl.checkpoint import prune
-
-            self.save(self.checkpoint_dir / f"episode_{self.episodes:06d}")
-            prune(self.checkpoint_dir, self.settings.keep_checkpoints)

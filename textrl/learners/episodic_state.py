@@ -12,6 +12,7 @@ from torch import Tensor
 
 from textrl import checkpoint
 from textrl.errors import UserError
+from textrl.learners.surface import check_same_settings
 from textrl.rewards.state import join_tensors, split_tensors
 from textrl.settings import to_plain
 
@@ -50,12 +51,7 @@ def restore(learner: EpisodicLearner, path: str | Path) -> None:
             another guidance or person beside it.
     """
     loaded = checkpoint.load(path)
-    mine = to_plain(learner.settings)
-    changed = [key for key, value in mine.items() if loaded.config.get(key) != value]
-    if changed:
-        raise UserError(
-            f"{path} was written with other settings ({', '.join(changed)}); resume with the same ones."
-        )
+    check_same_settings(path, loaded.config, learner.settings)
     parts = _parts(learner)
     kept = {"guidance", "human"} & set(loaded.state)
     if kept != set(parts):
