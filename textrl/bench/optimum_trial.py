@@ -1,0 +1,311 @@
+"""One world that can be enumerated, trained with the real PPO-ptx learner and measured exactly on the way.
+
+A world is drawn from its seed: a small random GPT-2 as the reference (and the initial policy), two prompts,
+and rewards. The learner samples, scores and updates as in any other run; the optimum comes from
+`textrl.evaluation.optimum`. A job's spec:
+
+    seed         draws the world, and keys the learner
+    rewards      "episode", "token" or "both", see `make_rewards`
+    beta         weight of the KL penalty
+    vocabulary   V
+    horizon      tokens at which a response is cut
+    iterations   of the learner
+    measured     how many times on the way the policy is measured
+    settings     of the learner
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import gymnasium
+import torch
+from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
+
+from textrl.bench.jobs import Tell
+from textrl.bench.trial import machine
+from textrl.evaluation.optimum import (
+    Optimum,
+    Standing,
+    all_responses,
+    episode_rewards,
+    kl_moments,
+    response_logprobs,
+)
+from textrl.learners.ppo_ptx import PPOPTX
+from textrl.learners.ppo_ptx.networks import Networks
+from textrl.learners.ppo_ptx.settings import PPOPTXSettings
+from textrl.mdp.task import Prompt, TokenTask
+from textrl.models.loading import scorer_from_causal_lm
+from textrl.models.stack import score_ids
+from textrl.protocols import Batch
+from textrl.registry import get_registry
+from textrl.rewards import RewardSum, Source
+from textrl.settings import build, to_plain
+from textrl.specs import RewardSpec
+
+TARGET = "textrl.bench.optimum_trial:run_world"
+PAD, EOS = 0, 1
+WIDTH, LAYERS, HEADS = 32, 1, 4
+#: Far wider than a language model's .02, so that a random network prefers some responses to others.
+_SPREAD = 0.1
+#: Of the reference's final norm: sharper distributions than small weights alone give (3 instead of 5 nats).
+_GAIN = 1.8
+#: The learning rates fall, as the square of what is left of the run, to this share of their beginning. A
+#: constant rate would leave the policy in a random walk around the optimum as wide as the rate.
+_LAST_RATE = 0.01
+_SCORE = RewardSpec(
+    name="score",
+    target="textrl.bench.optimum_trial:NetworkScore",
+    summary="the score that a network gives to prompt and response",
+)
+_PAIRS = RewardSpec(
+    name="pairs",
+    target="textrl.bench.optimum_trial:PairPay",
+    summary="pays every token by what it is and what stands before it",
+    granularity="token",
+    causal=True,
+)
+
+
+class NetworkScore:
+    """Pays an episode what a one-label classifier says about prompt and response: a reward model."""
+
+    def __init__(self, scorer: PreTrainedModel) -> None:
+        self.scorer = scorer
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return (B,) float32."""
+        ids = torch.cat([batch.prompt_ids, batch.response_ids], dim=1)
+        mask = torch.cat([batch.prompt_mask, batch.response_mask], dim=1)
+        return score_ids(self.scorer, ids, mask)
+
+
+class PairPay:
+    """Pays each token as it is written, by the token and its predecessor."""
+
+    def __init__(self, table: Tensor) -> None:
+        """Keep the pay: `table` is (V, V), predecessor by token."""
+        self.table = table
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return (B, T) float32, zero outside the mask."""
+        before = torch.cat([batch.prompt_ids[:, -1:], batch.response_ids[:, :-1]], dim=1)
+        return torch.where(batch.response_mask, self.table[before, batch.response_ids], 0.0)
+
+
+def reference(vocabulary: int, seed: int, stream: int = 0) -> PreTrainedModel:
+    """Return a random GPT-2 over a few tokens, without dropout.
+
+    Args:
+        vocabulary: V.
+        seed: Of the world.
+        stream: Which of the world's streams of random numbers the weights come from.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_key(seed, stream))
+        # One GELU kernel instead of eight, and plain matrix attention: for a few tokens both are faster.
+        config = GPT2Config(
+            vocab_size=vocabulary, n_positions=16, n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS,
+            bos_token_id=EOS, eos_token_id=EOS, pad_token_id=PAD, initializer_range=_SPREAD,
+            embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0,
+            activation_function="gelu_pytorch_tanh", attn_implementation="eager",
+        )  # fmt: skip
+        model = GPT2LMHeadModel(config).eval()
+    with torch.no_grad():
+        model.transformer.ln_f.weight.mul_(_GAIN)
+    return model
+
+
+def make_rewards(kind: str, vocabulary: int, seed: int) -> list[Source]:
+    """Return the sources of a world.
+
+    Args:
+        kind: "episode": a random network's score of the whole episode, different for every prompt and
+            response, as a reward model's is. "token": a random pay for each pair of neighbouring tokens, due
+            as they are written. "both": the two together.
+        vocabulary: V.
+        seed: Of the world.
+    """
+    sources = []
+    if kind in ("episode", "both"):
+        scorer = scorer_from_causal_lm(reference(vocabulary, seed, stream=1), layers=None)
+        head = torch.randn(scorer.score.weight.shape, generator=_generator(seed, 2))
+        with torch.no_grad():
+            scorer.score.weight.copy_(head)
+        sources.append(Source(name="score", spec=_SCORE, reward=NetworkScore(scorer.requires_grad_(False))))
+    if kind in ("token", "both"):
+        table = torch.randn(vocabulary, vocabulary, generator=_generator(seed, 3))
+        sources.append(Source(name="pairs", spec=_PAIRS, reward=PairPay(table)))
+    return sources
+
+
+def _key(seed: int, stream: int) -> int:
+    """Return a key of its own for each stream of a world: equal keys would repeat each other's numbers."""
+    return 1_000_003 * (stream + 1) + seed
+
+
+def _generator(seed: int, stream: int) -> torch.Generator:
+    return torch.Generator().manual_seed(_key(seed, stream))
+
+
+def make_task(kind: str, vocabulary: int, horizon: int, seed: int, model: PreTrainedModel) -> TokenTask:
+    """Return the task of a world; under the reference every source varies by 1 (standard deviation).
+
+    Args:
+        kind: See `make_rewards`.
+        vocabulary: V, at least 4.
+        horizon: Tokens at which a response is cut.
+        seed: Of the world.
+        model: The reference.
+    """
+
+    def task(sources: list[Source]) -> TokenTask:
+        prompts = (Prompt(ids=(2,)), Prompt(ids=(3, 2)))
+        return TokenTask(prompts, None, vocabulary, {EOS}, PAD, horizon, RewardSum(sources), seed)
+
+    scaled = []
+    for source in make_rewards(kind, vocabulary, seed):
+        alone = task([source])
+        ids, mask = all_responses(alone)
+        variances = []
+        for prompt in alone.prompts:
+            paid = episode_rewards(alone, prompt, ids, mask)
+            p = response_logprobs(model, alone, prompt, ids, mask).exp()
+            variances.append(float((p * (paid - (p * paid).sum()) ** 2).sum()))
+        scaled.append(replace(source, weight=math.sqrt(len(variances) / sum(variances))))
+    return task(scaled)
+
+
+def make_learner(
+    kind: str, beta: float, vocabulary: int, horizon: int, seed: int, settings: PPOPTXSettings
+) -> tuple[PPOPTX, Optimum]:
+    """Return a learner at the reference, in the token environment, and the optimum of its world."""
+    registry = get_registry()
+    registry.register_envs()
+    policy = reference(vocabulary, seed)
+    task = make_task(kind, vocabulary, horizon, seed, policy)
+    optimum = Optimum.of(task, policy, beta, temperature=settings.temperature)
+    record = registry.find("reward", "kl")
+    assert isinstance(record, RewardSpec)  # the registry keeps records by kind
+    settings_class = record.load_settings()
+    assert settings_class is not None
+    penalty = Source(name="kl", spec=record, reward=record.load()(settings_class()), weight=beta)
+    networks = Networks(policy, scorer_from_causal_lm(policy, layers=None), None, settings)
+    env = gymnasium.make("TextRL/Tokens-v0", task=task)
+    return PPOPTX(env, settings, rewards=RewardSum([penalty]), networks=networks), optimum
+
+
+def run_world(spec: Mapping[str, Any], local: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """Train one world and say where its policy stood on the way.
+
+    Args:
+        spec: See the module.
+        local: Nothing.
+        tell: Told how far it is.
+
+    Returns:
+        ``start``, ``last`` and ``averaged`` (the averaged weights at the end) as `Standing`, ``best`` the
+        optimal objective, ``curve`` the standings on the way, each with ``episodes``, ``z`` the logged KLs'
+        distances from the exact ones in standard errors, and what it took.
+    """
+    torch.set_num_threads(1)
+    own = {**spec["settings"], "policy": "made by the benchmark", "seed": spec["seed"]}
+    settings = build(PPOPTXSettings, own, where=lambda key: "the benchmark's settings")
+    started_s = time.process_time()
+    learner, optimum = make_learner(
+        spec["rewards"], spec["beta"], spec["vocabulary"], spec["horizon"], spec["seed"], settings
+    )
+    watch = Watch(learner, optimum, every=max(1, spec["iterations"] // spec["measured"]))
+
+    def after(current: PPOPTX) -> None:
+        watch(current)
+        share = current.iteration / spec["iterations"]
+        slow_down(current, max((1 - share) ** 2, _LAST_RATE))
+        tell(share)
+
+    start = watch.standing()
+    learner.learn(iterations=spec["iterations"], callback=after)
+    with learner.updater.averaged():
+        averaged = watch.standing()
+    return {
+        "responses": len(optimum.ids),
+        "best": optimum.best_objective,
+        "start": asdict(start),
+        "last": asdict(watch.standing()),
+        "averaged": asdict(averaged),
+        "curve": watch.curve,
+        "z": watch.z,
+        "episodes": learner.iteration * settings.episodes_per_iteration,
+        "tokens": learner.num_timesteps,
+        "cpu_s": time.process_time() - started_s,
+        "settings": to_plain(settings),
+        "machine": machine(),
+    }
+
+
+def slow_down(learner: PPOPTX, share: float) -> None:
+    """Let the next iterations learn at a share of the rates that the learner's settings name."""
+    peak = learner.settings
+    learner.updater.settings = replace(
+        peak,
+        learning_rate=peak.learning_rate * share,
+        value_learning_rate=peak.value_learning_rate * share,
+    )
+
+
+class Watch:
+    """Measures a learner's policy exactly, now and then, and holds the KL that it logs against the exact one.
+
+    Attributes:
+        curve: Standings with ``episodes``, the number of episodes that the policy has learnt from.
+        z: (mean of k1 - exact KL) / (exact standard error), one for each measured policy that then sampled.
+    """
+
+    def __init__(self, learner: PPOPTX, optimum: Optimum, *, every: int) -> None:
+        """Begin before the first iteration.
+
+        Args:
+            learner: Not trained yet.
+            optimum: Of its task, reference and beta.
+            every: Iterations between two measurements.
+        """
+        self.learner, self.optimum, self.every = learner, optimum, every
+        self.curve: list[dict[str, float]] = []
+        self.z: list[float] = []
+        self._expected: tuple[float, float] | None = None
+        self._note()
+
+    def standing(self) -> Standing:
+        """Measure the policy as it is."""
+        return self.optimum.standing(self.learner.networks.policy)
+
+    def __call__(self, learner: PPOPTX) -> None:
+        """Called after each iteration; the KL logged by it is that of the policy before its update."""
+        if self._expected is not None:
+            mean, error = self._expected
+            self.z.append((learner.metrics["train/kl_ref"] - mean) / error)
+            self._expected = None
+        if learner.iteration % self.every == 0:
+            self._note()
+
+    def _note(self) -> None:
+        log_policy = self.optimum.logprobs(self.learner.networks.policy)
+        episodes = self.learner.settings.episodes_per_iteration
+        self.curve.append(
+            {
+                "episodes": self.learner.iteration * episodes,
+                **asdict(self.optimum.standing_of(log_policy)),
+            }
+        )
+        mean, variance = kl_moments(log_policy, self.optimum.log_ref)
+        # Every iteration starts from each prompt equally often, so only the scatter within prompts counts.
+        error = math.sqrt(float(variance.mean()) / episodes)
+        if error > 1e-6:  # at the reference itself k1 is 0 for every response
+            self._expected = (float(mean.mean()), error)
