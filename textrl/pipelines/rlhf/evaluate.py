@@ -57,12 +57,42 @@ def evaluate(context: Context) -> dict[str, Any]:
     context.run.summarise(
         summary | {"names": {"before": "SFT", "after": "PPO-ptx" if context.settings.ppo.ptx_coef else "PPO"}}
     )
+    last = context.models / "policy_last"
+    if context.settings.evaluation.last_weights and last.is_dir():
+        context.run.summarise({"last_weights": evaluate_last(context, before, texts["b"], task)})
     shown = context.settings.evaluation.shown
     context.run.write_jsonl(
         "samples.jsonl", sample_summary(texts["b"], texts["a"], prompts, judges[0].judge, count=shown)
     )
     headline = summary["headline"]
     return {name: headline[name] for name in ("judge_gain", "win_rate", "kl_per_sequence")}
+
+
+def evaluate_last(
+    context: Context, before: PreTrainedModel, texts: list[str], task: TokenTask
+) -> dict[str, Any]:
+    """Compare the weights of the last step with the SFT model, on the same prompts with the same noise.
+
+    Args:
+        context: Of the run.
+        before: The SFT model.
+        texts: Its responses.
+        task: Of the held-out prompts.
+
+    Returns:
+        ``judge_gain``, ``win_rate``, ``kl_per_sequence`` and the figures of forgetting.
+    """
+    last, tokenizer = load_causal_lm(str(context.models / "policy_last"))
+    last.requires_grad_(False)
+    sampled = sample_all(context, last, task, shared_depths(before, last, RewardSum([])))
+    after = [task.decode(row) for row in responses(sampled)]
+    prompts = [prompt.text for prompt in task.prompts]
+    headline = evaluate_texts(texts, after, prompts, judges_of(context)[:1])["headline"]
+    return (
+        {name: headline[name] for name in ("judge_gain", "win_rate")}
+        | held_out_kl(before, last, sampled)
+        | forgetting(context, before, last, tokenizer)
+    )
 
 
 def evaluation_task(context: Context, tokenizer: PreTrainedTokenizerBase, rewards: RewardSum) -> TokenTask:

@@ -72,12 +72,15 @@ class EvaluationSettings:
         samples_per_prompt: Of each model.
         shown: Samples in the report.
         batch_size: Sequences generated at once.
+        last_weights: Also evaluate the weights of the last step, beside their average; the summary then has
+            them under ``last_weights``.
     """
 
     prompts: int = 256
     samples_per_prompt: int = 1
     shown: int = 8
     batch_size: int = 64
+    last_weights: bool = False
 
 
 @dataclass(frozen=True)

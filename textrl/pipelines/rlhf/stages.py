@@ -14,6 +14,7 @@ import torch
 from textrl import checkpoint
 from textrl.config import ConfigNode
 from textrl.data.prompts import read_prompts
+from textrl.data.records import read_records
 from textrl.fit import checkpoint_step
 from textrl.learners.ppo_ptx import PPOPTX, PPOPTXSettings
 from textrl.mdp.task import TokenTask
@@ -67,6 +68,7 @@ def sft(context: Context) -> dict[str, Any]:
             checkpoint_dir=context.checkpoints / "sft",
             resume=context.resume,
             held_out=context.material.demonstrations[:held_out],
+            pretrain=_pretraining_texts(context) if settings.sft.pretrain_fraction else (),
         )
 
     def save(folder: Path) -> None:
@@ -75,6 +77,11 @@ def sft(context: Context) -> dict[str, Any]:
 
     build_once(context.models / "sft", save)
     return {"steps": result.steps, "val_loss": result.val_loss}
+
+
+def _pretraining_texts(context: Context) -> list[str]:
+    """Return the documents of the pretraining stream, which the stage before SFT has written."""
+    return [str(record["text"]) for _, record in read_records(context.run.path / "data" / "ptx.jsonl")]
 
 
 def reward_model(context: Context) -> dict[str, Any]:
@@ -172,7 +179,7 @@ def ppo_settings_of(settings: RLHFSettings, run_dir: Path) -> PPOPTXSettings:
     return replace(
         ppo,
         policy=str(run_dir / "models" / "sft"),
-        value=str(run_dir / "models" / "reward_model"),
+        value=str(run_dir / "models" / "reward_model") if ppo.value_network == "separate" else None,
         ptx_data=str(run_dir / "data" / "ptx.jsonl") if ppo.ptx_coef else None,
     )
 
