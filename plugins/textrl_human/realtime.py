@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ class Realtime:
     """Takes presses from any thread; a window, a terminal or a web page calls `press` or `key`.
 
     Attributes:
-        clock: The wall's clock, for `textrl.tamer.human.Human`.
+        clock: The wall's clock, for `textrl.tamer.human.Human`; presses are stamped on it.
     """
 
     def __init__(self, settings: RealtimeSettings) -> None:
@@ -54,8 +53,17 @@ class Realtime:
                 given.append(self._waiting.popleft())
         return given
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: a press that was not heard when the session was saved is not part of it."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Forget what was pressed before the session went on: it was stamped at another time."""
+        with self._lock:
+            self._waiting.clear()
+
     def _add(self, kind: str, value: float, payload: Mapping[str, Any] | None = None) -> None:
         # Stamped under the lock, so that the queue is in the order of its stamps.
         with self._lock:
-            now_s = time.monotonic()
+            now_s = self.clock.now_s
             self._waiting.append(Signal(kind=kind, value=value, time_s=now_s, payload=payload or {}))

@@ -31,8 +31,8 @@ class SimulatedSettings:
             ``skip10`` (a tenth not pressed), ``equal`` (silent where actions are about as good),
             ``myopic`` (sees ten steps ahead), ``late`` (half a second later than is assumed),
             ``adversarial`` (always the wrong key), ``loop_maze_human`` (rate and delays of a person).
-        seed: Draws everything that the trainer leaves to chance. Give it another
-            seed than the learner, as the default is: otherwise the two draw the same random numbers.
+        seed: Draws everything that the trainer leaves to chance, from streams of the trainer's own: the
+            learner may have the same seed.
         truth: ``rule``, ``pole_rule``, ``solved``, ``module:function`` or ``file.py:function``; see
             `textrl_human.trainers.Trainer`.
         p_press: Probability that a judged step is rated.
@@ -50,7 +50,7 @@ class SimulatedSettings:
     """
 
     preset: Preset = "reference"
-    seed: int = 10_000
+    seed: int = 0
     truth: str | None = None
     p_press: float | None = None
     p_error: float | None = None

@@ -7,8 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from textrl import streams
 from textrl.errors import UserError
 from textrl.protocols import Signal
 from textrl_human.settings import SimulatedSettings
@@ -40,7 +39,8 @@ class SimulatedTrainer:
         self.trainer = settings if isinstance(settings, Trainer) else settings.trainer()
         self._truth = find_truth(self.trainer)
         # Delays have a generator of their own: how many numbers one takes depends on its distribution.
-        self._rng, self._delays = (np.random.default_rng([self.trainer.seed, stream]) for stream in range(2))
+        self._rng = streams.stream(self.trainer.seed, streams.TRAINER)
+        self._delays = streams.stream(self.trainer.seed, streams.TRAINER_DELAYS)
         self.steps = self.presses = 0
         self._began_s: float | None = None
         self._waiting: list[tuple[float, int, float]] = []  # a heap of (time, number, value)

@@ -173,6 +173,8 @@ class Trainer:
             raise ValueError(f"rationality is {self.rationality}; it must be 0 or more, or null")
         if self.stop_after is not None and self.stop_after < 0:
             raise ValueError(f"stop_after is {self.stop_after}; it must be 0 or more, or null")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; it must be 0 or more")
 
 
 #: How fast a recorded person pressed; see the module's first lines.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ import numpy as np
 import pytest
 from bench_kit import timeless
 
-from textrl.bench import classic_grid, drawing, measures, tables, trial
+from textrl.bench import classic_grid, drawing, measures, tables, tamer_arms, trial
 from textrl.bench.classic_control import reached, table
+from textrl.bench.jobs import Job
 from textrl.bench.page import page
 from textrl.cli import main
 
@@ -111,7 +114,10 @@ def test_a_trial_says_what_its_episodes_were() -> None:
     assert found["steps"] == 120  # nobody reaches the goal in 40 steps
     assert found["curve"] == [[40, -40.0], [80, -40.0], [120, -40.0]]
     assert (found["mean"], found["last"], found["final"], found["reached"]) == (-40.0, -40.0, -40.0, None)
-    assert found["machine"]["versions"]["gymnasium"] == gymnasium.__version__
+    versions = found["machine"]["versions"]
+    assert versions["gymnasium"] == gymnasium.__version__
+    assert versions["stable-baselines3"] == metadata.version("stable-baselines3")
+    assert versions["sb3-contrib"] == metadata.version("sb3-contrib")  # its learners' figures depend on it
     assert found["settings"]["features"]["per_dimension"] == 6
 
 
@@ -165,7 +171,24 @@ def test_learner_and_trainer_have_different_streams() -> None:
     learner, beside = trial._build(given, get_registry())
     assert beside.human is not None
     assert learner.settings.seed == 3
-    assert beside.human.feedback.trainer.seed == 10_003
+    trainer = beside.human.feedback
+    assert trainer.trainer.seed == 3
+    drawn = {tuple(rng.random(3)) for rng in (*learner.generators().values(), trainer._rng, trainer._delays)}
+    assert len(drawn) == 5
+
+
+def test_results_of_another_revision_are_not_taken_for_these(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = classic_grid.grid(quick=True)[0]
+    (arm, *_) = tamer_arms.simultaneous(quick=True)
+
+    def keys() -> list[str]:
+        specs = (cell.spec(0, evaluation=1), arm.spec(0))
+        return [Job("one", trial.TARGET, given).key for given in specs]
+
+    before = keys()
+    assert keys() == before
+    monkeypatch.setattr(trial, "REVISION", trial.REVISION + 1)
+    assert not set(keys()) & set(before)
 
 
 # The grid ----------------------------------------------------------------------------------------------
@@ -187,9 +210,12 @@ def test_budgets_are_the_published_ones_and_quick_ones_small() -> None:
     assert full["sarsa/rbf-optimistic", "MountainCar-v0"].episodes == 500
     assert full["sarsa/rbf-pessimistic", "CartPole-v1"].episodes == 150
     assert full["sarsa/rbf-pessimistic", "CartPole-v1"].seeds == 60
-    for cell in classic_grid.grid(quick=True):
+    quick = classic_grid.grid(quick=True)
+    for cell in quick:
+        reaches = cell.env == "MountainCar-v0" and cell.row.startswith("sarsa/")
         assert (cell.timesteps or 0) <= 2048
-        assert (cell.episodes or 0) <= 12
+        assert (cell.episodes or 0) <= (300 if reaches else 12)
+    assert sum(cell.cost() for cell in quick) < 90  # two seeds on two cores: as many seconds
 
 
 def test_a_registered_name_selects_all_its_rows() -> None:
@@ -238,8 +264,13 @@ def test_quick_runs_end_to_end_and_its_tables_hold_what_the_jobs_say(
     monkeypatch.setattr(classic_grid, "QUICK_STEPS", 500)
     line = ["bench", "classic-control", "--quick", "--envs", "CartPole-v1", "--jobs", "1"]
     line += ["--learners", "sarsa/tiles", "tamer+rl", "sb3/a2c", "--out", str(tmp_path)]
+    assert main([*line, "--seeds", "1"]) == 0
+    assert capsys.readouterr().out.count("  1  ") >= 3  # a table of one seed is a table
+    first = {file: file.stat().st_mtime_ns for file in (tmp_path / "jobs").glob("*.json")}
+    assert len(first) == 3
     assert main([*line, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
+    assert {file: file.stat().st_mtime_ns for file in first} == first  # more seeds begin where fewer ended
     assert data == json.loads((tmp_path / "results.json").read_text())
     files = sorted((tmp_path / "jobs").glob("*.json"))
     assert len(files) == 6
@@ -270,6 +301,7 @@ def test_a_failing_job_is_reported_and_the_rest_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(classic_grid, "QUICK_EPISODES", 1)
+    monkeypatch.setattr(classic_grid, "QUICK_REACHING", 1)
     monkeypatch.setattr(classic_grid.papers, "MOUNTAIN_CAR_TILES", {"alpha": -1.0})
     line = ["bench", "classic-control", "--quick", "--seeds", "1", "--jobs", "1", "--out", str(tmp_path)]
     line += ["--envs", "MountainCar-v0", "--learners", "sarsa/tiles", "sarsa/rbf-optimistic"]
@@ -285,8 +317,6 @@ def test_a_failing_job_is_reported_and_the_rest_is_shown(
 
 def _rows(**changes: Any) -> list[dict[str, Any]]:
     def over(values: list[float]) -> dict[str, Any]:
-        from dataclasses import asdict
-
         return asdict(measures.summarise(values))
 
     usual = {"learner": "sarsa", "training": "500 episodes", "seeds": 2, "finished": 2, "reach": -110.0,
@@ -318,9 +348,10 @@ def test_a_table_says_how_many_reached_the_level() -> None:
     assert "55,000 [50,000, 60,000] (1 of 2)" in text
     assert "-112.5 [-113.0, -112.0]" in text
     assert "mean -112.3 +- 0.3, last 50 -101.4 (NumPy; 30 seeds)" in text
-    assert "never (0 of 2)" in tables.plain(
-        table("MountainCar-v0", [{**row, "reached": None, "reached_by": 0}], [])
-    )
+    nobody = {**row, "reached": None, "reached_by": 0}
+    assert "never (0 of 2)" in tables.plain(table("MountainCar-v0", [{**nobody, "steps": None}], []))
+    steps = asdict(measures.summarise([2000.0, 2096.0]))
+    assert "not in 2,048 (0 of 2)" in tables.plain(table("MountainCar-v0", [{**nobody, "steps": steps}], []))
 
 
 def test_text_is_escaped_everywhere() -> None:

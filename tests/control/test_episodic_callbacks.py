@@ -8,8 +8,8 @@ import gymnasium
 import numpy as np
 from control_learners import same
 from control_world import mountain_car
+from seen_callback import Seen
 from stable_baselines3.common.callbacks import (
-    BaseCallback,
     CheckpointCallback,
     EvalCallback,
     StopTrainingOnMaxEpisodes,
@@ -27,30 +27,22 @@ def car() -> Sarsa:
     return Sarsa(mountain_car(60), SarsaSettings(features=FeatureSettings(per_dimension=8), epsilon=0.2))
 
 
-class Seen(BaseCallback):  # type: ignore[misc] # SB3 is not type-checked here
-    """Write down what is called, and stop after some steps."""
-
-    def __init__(self, stop_after: int | None = None) -> None:
-        super().__init__()
-        self.calls: list[str] = []
-        self.stop_after = stop_after
-
-    def _on_training_start(self) -> None:
-        self.calls.append("start")
+class Steps(Seen):
+    """Tell an episode's last step from the others."""
 
     def _on_step(self) -> bool:
         assert self.locals["rewards"].tolist() == [-1.0]
-        self.calls.append("done" if self.locals["dones"][0] else "step")
-        return self.n_calls != self.stop_after
-
-    def _on_training_end(self) -> None:
-        self.calls.append("end")
+        go_on = super()._on_step()
+        self.calls[-1] = "done" if self.locals["dones"][0] else "step"
+        return go_on
 
 
 def test_sb3_callbacks_see_every_step() -> None:
-    seen, made = Seen(), car()
+    seen, made = Steps(), car()
     made.learn(episodes=2, callback=seen)
-    assert seen.calls == ["start", *["step"] * 59, "done", *["step"] * 59, "done", "end"]
+    told = [call for call in seen.calls if "rollout" not in call]
+    assert told == ["start", *["step"] * 59, "done", *["step"] * 59, "done", "end"]
+    assert seen.calls.count("rollout") == seen.calls.count("end of rollout") == 120
     assert seen.model is made
     assert seen.training_env is made.get_env()
     assert seen.num_timesteps == made.num_timesteps == 120

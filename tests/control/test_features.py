@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,40 @@ def test_no_bump_is_subnormal_and_states_beyond_a_bound_count_as_on_it() -> None
     corner = rbf(mountain_car_space().low)
     assert corner.min() > 1e-290
     assert np.array_equal(rbf(np.array([-3.0, -1.0])), corner)
+
+
+def test_who_asks_for_the_same_bumps_about_the_same_state_gets_the_same_answer() -> None:
+    """A learner, H and the eligibility module ask in turn; one computes, and nobody may spoil it."""
+    one, two = (make_features(FeatureSettings(per_dimension=9), mountain_car_space()) for _ in range(2))
+    assert one is two
+    assert make_features(FeatureSettings(per_dimension=8), mountain_car_space()) is not one
+    here, there = np.array([-0.5, 0.01], np.float32), np.array([0.1, -0.02], np.float32)
+    first = one(here)
+    assert one(here.copy()) is first
+    expected = one.batch(np.stack([here, there]))
+    assert np.array_equal(one(there), expected[1])
+    assert np.array_equal(one(here), expected[0])
+    with pytest.raises(ValueError, match="read-only"):
+        one(here)[0] = 1.0
+    here[0] = 0.3  # an environment that reuses its array
+    assert np.array_equal(one(here), one.batch(here[None])[0])
+
+
+def test_threads_share_the_bumps_without_harm() -> None:
+    made = make_features(FeatureSettings(per_dimension=12), mountain_car_space())
+    states = np.random.default_rng(0).uniform([-1.2, -0.07], [0.6, 0.07], (400, 2))
+    expected, found = made.batch(states), {}
+
+    def ask(number: int) -> None:
+        found[number] = [made(state) for state in states[number::4]]
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(4):
+        np.testing.assert_allclose(np.stack(found[number]), expected[number::4], rtol=1e-13)
 
 
 @pytest.mark.parametrize("kind", ["rbf", "tiles", "polynomial", "identity"])

@@ -84,6 +84,14 @@ def test_a_recorded_session_is_replayed_to_the_same_returns(tmp_path: Path) -> N
         ({"human": {**CONFIG["human"], "feedback": {"use": "simulatd"}}}, "simulated"),
         ({"human": {**CONFIG["human"], "feedback": {"preset": "oracle"}}}, "'use'"),
         ({"learner": "contrib/ars", "settings": {}, "episodes": None, "total_timesteps": 10}, "contrib/ars"),
+        (
+            {"learner": "sb3/dqn", "settings": {}, "advice": None, "episodes": None, "total_timesteps": 10},
+            "The learner 'sb3/dqn' has no person beside it",
+        ),
+        (
+            {"learner": "ppo", "settings": {}, "advice": None, "episodes": None, "total_timesteps": 10},
+            "The learner 'ppo' has no person beside it",
+        ),
         ({"env": {"id": "MountainCra-v0"}}, "MountainCar-v0"),
         ({"env": {"id": "MountainCarContinuous-v0"}}, "Discrete"),
         ({"total_timesteps": 5}, "either total_timesteps or episodes"),

@@ -98,10 +98,9 @@ def test_learner_surface(offer, target, message):
         assert message in broken["surface"]
 
 
-def test_learner_that_accepts_nothing(offer):
-    record = "LearnerSpec(name='pupil', target='TARGET:Good', summary='learns')"
-    broken = failures(check_record("learner", "pupil", registry=offer("learners", record, LEARNER)))
-    assert set(broken) == {"accepts"}
+def test_a_learner_may_take_no_advice(offer):
+    record = "LearnerSpec(name='pupil', target='TARGET:Good', settings='TARGET:Settings', summary='learns')"
+    assert failures(check_record("learner", "pupil", registry=offer("learners", record, LEARNER))) == {}
 
 
 ENV = """

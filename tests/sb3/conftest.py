@@ -7,6 +7,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 # As an installation maps it; a checkout that was installed before the environments came does not.
 sys.path.append(str(Path(__file__).parents[2] / "envs"))
 

@@ -86,6 +86,13 @@ class Ratings:
 POLE_RATINGS = ([1.0, -0.5], [-0.25, 2.0])
 
 
+def ratings_of(batch: NDArray[Any]) -> NDArray[np.float64]:
+    """Return H(s, .) of each Cart Pole observation, as `Ratings` has it."""
+    above, below = (np.array(row) for row in POLE_RATINGS)
+    rated: NDArray[np.float64] = np.where(batch[:, :1] > 0, above, below)
+    return rated
+
+
 def guidance(technique: str, beta: float, env_id: str = "CartPole-v1", **settings: Any) -> Guidance:
     env = gymnasium.make(env_id)
     count = int(env.action_space.n)  # type: ignore[attr-defined]

@@ -23,6 +23,7 @@ from sb3_world import (
     settings,
     weights,
 )
+from seen_callback import Seen
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import (
     BaseCallback,
@@ -42,7 +43,7 @@ from textrl.registry import Registry
 from textrl.rewards import RewardSum, Source
 from textrl.settings import build, describe
 from textrl.specs import RewardSpec
-from textrl.testing.records import Entry, check_accepts, check_settings, check_surface, check_target
+from textrl.testing.records import Entry, check_settings, check_surface, check_target
 
 
 class Kept(KVWriter):  # type: ignore[misc] # SB3 is not type-checked here
@@ -56,31 +57,6 @@ class Kept(KVWriter):  # type: ignore[misc] # SB3 is not type-checked here
 
     def close(self) -> None:
         pass
-
-
-class Seen(BaseCallback):  # type: ignore[misc] # SB3 is not type-checked here
-    """Write down what is called, and stop after some steps."""
-
-    def __init__(self, stop_after: int | None = None) -> None:
-        super().__init__()
-        self.calls: list[str] = []
-        self.stop_after = stop_after
-
-    def _on_training_start(self) -> None:
-        self.calls.append("start")
-
-    def _on_rollout_start(self) -> None:
-        self.calls.append("rollout")
-
-    def _on_step(self) -> bool:
-        self.calls.append("step")
-        return self.n_calls != self.stop_after
-
-    def _on_rollout_end(self) -> None:
-        self.calls.append("end of rollout")
-
-    def _on_training_end(self) -> None:
-        self.calls.append("end")
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -111,7 +87,7 @@ def test_every_learner_has_the_surface_that_its_record_promises(name: str) -> No
     spec = SPECS[name]
     offered = Plugin(name="sb3", package="here", distribution="", status="ok", offers=(("learner", spec),))
     entry = Entry("learner", name, Registry([offered]), {}, None)
-    for check in (check_target, check_settings, check_surface, check_accepts):
+    for check in (check_target, check_settings, check_surface):
         check(entry)
     assert spec.load().label == name
     assert spec.load().settings_class is spec.load_settings()
@@ -364,10 +340,15 @@ def test_environments_that_cannot_work_are_refused(env: Any, changes: dict[str, 
         make(given.pop("name", "sb3/a2c"), env, **given)
 
 
-def test_what_stands_beside_other_learners_is_refused_by_name() -> None:
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_person_beside_it_is_refused_by_name(name: str) -> None:
+    cls = SPECS[name].load()
+    with pytest.raises(UserError, match=rf"'{name}' has no person beside it; use the learner 'sarsa' or"):
+        cls(env_of(name), settings(name), human=object())
+
+
+def test_rewards_of_other_learners_are_refused_by_name() -> None:
     cls, chosen = SPECS["sb3/ppo"].load(), settings("sb3/ppo")
-    with pytest.raises(UserError, match=r"'sb3/ppo' has no person beside it; use the learner 'sarsa' or"):
-        cls("CartPole-v1", chosen, human=object())
     spec = RewardSpec(name="kl", target="a:b", summary="s", side="learner")
     source = Source(name="kl", spec=spec, reward=lambda batch: batch.logprobs, weight=1.0)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"'sb3/ppo' takes rewards from the environment only, not kl; use"):

@@ -31,7 +31,7 @@ def test_it_does_what_it_is_taught():
     taught = learner().learn(episodes=40)
     assert [taught.predict(s, deterministic=True)[0] for s in range(CELLS - 1)] == [1] * (CELLS - 1)
     assert np.mean(taught.episode_returns[-10:]) > -4.1
-    assert taught.metrics["human/signals"] == taught.human.signals > 60
+    assert taught.metrics["human/signals"] == taught.human.signals > 40
     assert taught.metrics["tamer/samples"] == taught.tamer.samples > 100
     # Taught the contrary, it never arrives.
     contrary = learner(trainer=Trainer(truth=corridor_truth, p_error=1.0)).learn(episodes=20)

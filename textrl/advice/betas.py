@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from textrl.errors import UserError
 from textrl.features import Features, FeatureSettings
+from textrl.features.fading import NOTHING, Fading, sweep
 
 Floats = NDArray[np.float64]
 
@@ -31,6 +32,8 @@ class Annealed:
     def end_episode(self) -> None:
         """Shrink."""
         self.beta *= self._factor
+        if self.beta < NOTHING:
+            self.beta = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +100,7 @@ class Eligibility:
         self._work = np.empty_like(self.e)
         self._row = np.empty(self._count)
         self._is_zero = True  # all of it, so that nothing need decay
+        self._fading = Fading()
 
     def step(self, observation: Any, action: int, *, training: bool) -> None:
         """A step was taken: grow while a person trains, then decay."""
@@ -114,12 +118,11 @@ class Eligibility:
 
     def decay(self) -> None:
         """Let a step pass."""
-        if not self._is_zero:
-            self.e *= self.settings.decay
+        self._fade(self.settings.decay)
 
     def end_episode(self) -> None:
         """Let the pause between episodes pass."""
-        self.e *= self.settings.episode_decay
+        self._fade(self.settings.episode_decay)
 
     def beta(self, observation: Any) -> float | Floats:
         """Return the weight of advice here: (A,), or a number for states only, in [0, scale]."""
@@ -137,12 +140,21 @@ class Eligibility:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the eligibilities."""
-        return {"e": self.e.copy()}
+        return {"e": self.e.copy(), "left": self._fading.left}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
         self.e[:] = state["e"]
+        self._fading.left = float(state.get("left", 1.0))
         self._is_zero = not self.e.any()
+
+    def _fade(self, factor: float) -> None:
+        if self._is_zero:
+            return
+        self.e *= factor
+        if self._fading.by(factor) or factor == 0.0:
+            sweep(self.e)
+            self._is_zero = not self.e.any()
 
     def _active(self, observation: Any) -> Floats:
         features: Floats = self._features(observation)[: self._count]

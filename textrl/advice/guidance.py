@@ -14,6 +14,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from textrl import streams
 from textrl.advice.betas import Annealed, Eligibility, EligibilitySettings
 from textrl.advice.techniques import Technique, augmented, greedy, shaped, shares
 from textrl.errors import PluginError, UserError, did_you_mean
@@ -99,7 +100,7 @@ class Guidance:
             )
         self.settings, self.advice = settings, advice
         self._n_actions = n_actions
-        self._rng = np.random.default_rng([seed, 3])  # 0, 1 and 2 are the learner's streams
+        self._rng = streams.stream(seed, streams.GUIDANCE)
         beta = float(settings.beta)  # Python's users write 10 as well as 10.0
         self._annealed = Annealed(beta, settings.anneal)
         self._eligibility: Eligibility | None = None
@@ -245,7 +246,7 @@ class Guidance:
         """Return the weight here, and remember it for the log."""
         beta = self._weight(observation)
         if self._eligibility is not None:
-            self._used += float(np.mean(beta))
+            self._used += beta if isinstance(beta, float) else float(np.add.reduce(beta)) / len(beta)
             self._uses += 1
         return beta
 

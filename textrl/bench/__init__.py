@@ -1,8 +1,8 @@
 """Benchmarks: figures that the README and the pages under docs/ state, and the commands that give them.
 
-``startup`` times processes; ``classic-control`` and ``tamer`` run grids of trials (`textrl.bench.jobs`,
-`textrl.bench.trial`) and write tables, JSON, pictures and a page. Importing this is light: what a benchmark
-needs is imported when it starts.
+``startup`` times processes; ``classic-control``, ``tamer``, ``optimum`` and ``ppo-core`` run grids of trials
+(`textrl.bench.jobs`) and write tables, JSON, pictures and a page; ``rollout`` and ``ppo`` time one thing
+after another. Importing this is light: what a benchmark needs is imported when it starts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _Files = Annotated[tuple[Path, Path] | None, Parameter(negative="")]
 
 
 def bench(
-    what: Literal["startup", "classic-control", "tamer"] = "startup",
+    what: Literal["startup", "classic-control", "tamer", "optimum", "ppo-core", "rollout", "ppo"] = "startup",
     *,
     seeds: int | None = None,
     quick: _Flag = False,
@@ -31,6 +31,8 @@ def bench(
     envs: _Names = (),
     only: _Names = (),
     h_models: _Files = None,
+    sizes: _Names = (),
+    no_baseline: _Flag = False,
     runs: int = 15,
     json: _Flag = False,
 ) -> int:
@@ -41,22 +43,28 @@ def bench(
     Args:
         what: ``startup`` times whole processes: the interpreter, the import, the listings.
             ``classic-control`` trains learners on Mountain Car, Cart Pole and Acrobot. ``tamer`` repeats
-            the papers on TAMER and TAMER+RL with simulated trainers.
+            the papers on TAMER and TAMER+RL with simulated trainers. ``optimum`` holds PPO-ptx against
+            optima that are known exactly. ``ppo-core`` trains its core on Cart Pole beside
+            Stable-Baselines3's PPO. ``rollout`` times generation beside transformers' generate, ``ppo``
+            an iteration beside TRL's, on an otherwise idle machine.
         seeds: Seeds for each figure, 0, 1, ...; by default each figure's own number.
         quick: Two minutes on two cores: small budgets, two seeds.
         jobs: Processes at the same time; by default one for each core.
         out: Where results go, runs/bench-WHAT by default.
         learners: classic-control: only these rows, or all rows of these registered learners.
         envs: classic-control: only these environments.
-        only: tamer: only these parts: h-models, sequential, simultaneous, cart-pole.
+        only: tamer: only these parts: h-models, sequential, simultaneous, cart-pole. optimum: only these
+            kinds of rewards: episode, token.
         h_models: tamer: two JSON lists of weights, H as people trained it, instead of simulated trainers.
+        sizes: rollout and ppo: only these models: tiny, tiny-50k, gpt2, smollm2.
+        no_baseline: ppo: do not measure TRL, which is installed into the cache folder on first use.
         runs: startup: processes per figure; the median, the fastest and the slowest are shown.
         json: Print JSON instead of tables.
     """
     _refuse_strangers(
         what,
         {"--learners": learners, "--envs": envs, "--only": only, "--h-models": h_models, "--seeds": seeds,
-         "--quick": quick, "--jobs": jobs, "--out": out},
+         "--quick": quick, "--jobs": jobs, "--out": out, "--sizes": sizes, "--no-baseline": no_baseline},
     )  # fmt: skip
     if what == "startup":
         return _startup(runs, json)
@@ -67,6 +75,22 @@ def bench(
         from textrl.bench import classic_control
 
         return classic_control.bench(options, learners, envs)
+    if what == "optimum":
+        from textrl.bench import optimum
+
+        return optimum.bench(options, only)
+    if what == "ppo-core":
+        from textrl.bench import ppo_core
+
+        return ppo_core.bench(options)
+    if what == "rollout":
+        from textrl.bench import rollout
+
+        return rollout.bench(options, sizes)
+    if what == "ppo":
+        from textrl.bench import ppo
+
+        return ppo.bench(options, sizes, baseline=not no_baseline)
     from textrl.bench import tamer
 
     return tamer.bench(options, only, h_models)
@@ -87,12 +111,17 @@ def _startup(runs: int, json: bool) -> int:
     return 0
 
 
+_GRIDS = ("classic-control", "tamer", "optimum", "ppo-core")
 #: Options that not every benchmark has.
 _OF = {
     "--learners": ("classic-control",),
     "--envs": ("classic-control",),
-    "--only": ("tamer",),
+    "--only": ("tamer", "optimum"),
     "--h-models": ("tamer",),
+    "--seeds": _GRIDS,
+    "--jobs": _GRIDS,
+    "--sizes": ("rollout", "ppo"),
+    "--no-baseline": ("ppo",),
 }
 
 
@@ -103,7 +132,7 @@ def _refuse_strangers(what: str, given: dict[str, object]) -> None:
         UserError: Names the option and where it belongs.
     """
     for option, value in given.items():
-        belongs = _OF.get(option, ("classic-control", "tamer"))
+        belongs = _OF.get(option, (*_GRIDS, "rollout", "ppo"))
         if value not in (None, False, ()) and what not in belongs:
             names = " and ".join(f"'textrl bench {name}'" for name in belongs)
             raise UserError(f"{option} does nothing in 'textrl bench {what}'; it belongs to {names}.")

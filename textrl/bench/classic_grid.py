@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from textrl.bench import papers
+from textrl.bench import papers, trial
 from textrl.bench.running import check_names
 from textrl.learners.sb3.tuned import timesteps
 
@@ -17,6 +17,8 @@ REACH = {MOUNTAIN_CAR: -110.0}
 TAUGHT = {MOUNTAIN_CAR: (0, 16), CART_POLE: (0, 12)}
 #: With `--quick`: environment steps of networks, episodes of linear learners, episodes of an evaluation.
 QUICK_STEPS, QUICK_EPISODES, QUICK_EVALUATION = 2048, 12, 10
+#: SARSA(lambda) on Mountain Car learns in seconds, so it shows with `--quick` too when it reaches `REACH`.
+QUICK_REACHING = 300
 
 Measure = Literal["final", "mean", "last", "steps"]
 
@@ -78,6 +80,7 @@ class Cell:
             **length,
             **self.sections,
             "seed": seed,
+            "revision": trial.REVISION,
             "evaluation": evaluation,
             "reach": REACH.get(self.env),
         }
@@ -170,8 +173,11 @@ def select(cells: Sequence[Cell], learners: Sequence[str], envs: Sequence[str]) 
 def _linear(env: str, quick: bool) -> Iterator[Cell]:
     usual = 150 if env == CART_POLE else 500
     length: dict[str, Any] = {"episodes": QUICK_EPISODES if quick else usual}
+    reaching = length
+    if quick and env == MOUNTAIN_CAR:
+        reaching = {"episodes": QUICK_REACHING}
     rbf, tiles = (
-        {"seeds": seeds, "speed": speed, "env": env, **length}
+        {"seeds": seeds, "speed": speed, "env": env, **reaching}
         for seeds, speed in ((30, 15_000.0), (30, 9_000.0 if env == ACROBOT else 15_000.0))
     )
     person = {"seeds": 20, "speed": 5_000.0, "env": env, **length}

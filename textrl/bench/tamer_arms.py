@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from textrl.bench import papers
+from textrl.bench import papers, trial
 
 PARTS = ("h-models", "sequential", "simultaneous", "cart-pole")
 MOUNTAIN_CAR = "MountainCar-v0"
@@ -91,6 +91,7 @@ class Arm:
             "episodes": self.episodes,
             **self.sections,
             "seed": seed,
+            "revision": trial.REVISION,
             "evaluation": self.evaluation,
             "maps": MAP if seed == 0 and self.name in _MAPPED and self.part != "cart-pole" else 0,
             "files": dict.fromkeys(self.files, digest),

@@ -3,7 +3,8 @@
 A trial's spec has the keys of a config that `textrl run` reads (learner, env, episodes or total_timesteps,
 settings, sources, advice, human), and:
 
-    seed               keys the learner; a simulated trainer gets a seed of its own from it
+    seed               of the learner, and of a simulated trainer, who draws from other streams
+    revision           `REVISION` of the code that made the result
     evaluation         episodes in which the final policy is evaluated
     reach              a return whose first crossing is noted, or null
     maps               points along each side of the maps of Q and H over two-dimensional states; 0 for none
@@ -13,12 +14,10 @@ settings, sources, advice, human), and:
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import time
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +40,9 @@ Floats = NDArray[np.float64]
 TARGET = "textrl.bench.trial:run_trial"
 #: The evaluation's start states are the same for all learners and seeds, and no training's.
 EVALUATION_SEED = 1_000_000
-#: One seed for learner and trainer would give both the same stream of random numbers.
-TRAINER_SEED = 10_000
+#: Counts the changes after which a trial of the same settings has another result; as a part of the spec it
+#: keeps a benchmark that is resumed from mixing results of before and after.
+REVISION = 2
 
 
 def run_trial(spec: Mapping[str, Any], local: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
@@ -151,8 +151,6 @@ def machine() -> dict[str, Any]:
     """Return versions and hardware, once for a process; the date would make equal results differ."""
     found = environment()
     del found["date"]
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        found["versions"]["sb3-contrib"] = metadata.version("sb3-contrib")
     return found
 
 
@@ -197,7 +195,7 @@ def _build(spec: Mapping[str, Any], registry: Registry) -> tuple[Any, Beside]:
     env = _make(spec["env"])
     human = spec.get("human")
     if human is not None and human["feedback"]["use"] == "simulated":
-        human = {**human, "feedback": {**human["feedback"], "seed": TRAINER_SEED + spec["seed"]}}
+        human = {**human, "feedback": {**human["feedback"], "seed": spec["seed"]}}
     beside = build_beside(
         record,
         env,

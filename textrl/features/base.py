@@ -33,7 +33,7 @@ class Features(Protocol):
     unit_interval: bool
 
     def __call__(self, observation: Any) -> Floats:
-        """Return (F,) float64 of one observation; the array is the caller's."""
+        """Return (F,) float64 of one observation; the array must not be written to."""
         ...
 
     def batch(self, observations: Any) -> Floats:
@@ -71,9 +71,8 @@ class Scaling:
         np.minimum(scaled, 1.0, out=scaled)
         return scaled
 
-    def one(self, observation: Any) -> list[float]:
+    def one(self, values: list[float]) -> list[float]:
         """Return the S numbers of one observation; several times faster than arrays of a few numbers."""
-        values = np.asarray(observation).tolist()
         return [
             min(max((value - low) * factor, 0.0), 1.0)
             for value, (low, factor) in zip(values, self._pairs, strict=True)
@@ -83,6 +82,9 @@ class Scaling:
 def make_features(settings: FeatureSettings, observation_space: Any) -> Features:
     """Build features over an environment's observation space.
 
+    Whoever asks for the same RBFs gets the same object: what a learner, H and the eligibility module ask
+    about one state is then computed once.
+
     Args:
         settings: Which features.
         observation_space: Gymnasium's; a one-dimensional Box, or Discrete for ``one_hot``.
@@ -91,7 +93,7 @@ def make_features(settings: FeatureSettings, observation_space: Any) -> Features
         UserError: When the features do not fit the space, or need bounds that the space does not have.
     """
     from textrl.features.polynomial import Identity, OneHot, Polynomial
-    from textrl.features.rbf import RBF
+    from textrl.features.rbf import rbf
     from textrl.features.tiles import Tiles
 
     kind = settings.kind
@@ -100,7 +102,8 @@ def make_features(settings: FeatureSettings, observation_space: Any) -> Features
     if kind == "identity":
         return Identity(_dimensions(observation_space, kind), settings.bias)
     if kind == "rbf":
-        return RBF(_scaling(observation_space, settings), settings)
+        scaling = _scaling(observation_space, settings)
+        return rbf(tuple(scaling.low.tolist()), tuple(scaling.high.tolist()), settings)
     if kind == "tiles":
         return Tiles(_scaling(observation_space, settings), settings)
     if kind == "polynomial":

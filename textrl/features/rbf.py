@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import threading
 from typing import Any
 
 import numpy as np
 
 from textrl.features.base import Floats, Scaling, check_size
+from textrl.features.fading import LEAST_FEATURE
 from textrl.features.settings import FeatureSettings
 
-#: A bump's exponent stops here. Below about -700 numbers become subnormal, and arithmetic on those is a
-#: hundred times slower; exp(-460) = 1e-200 is far too small to show in any sum of double precision.
-_LEAST_EXPONENT = -460.0
+#: A bump's exponent stops here: far too small to show in any sum of double precision, and large enough for
+#: fast arithmetic (`textrl.features.fading`).
+_LEAST_EXPONENT = math.log(LEAST_FEATURE)
 
 
 class RBF:
@@ -47,27 +51,33 @@ class RBF:
         self._centres = np.linspace(0.0, 1.0, n)
         self._factor = np.array(-0.5 * length**2 / self.variance)
         self._least = np.array(_LEAST_EXPONENT / dimensions)
-        # One observation's numbers, and views of them: making views anew costs as much as the arithmetic.
-        self._state, self._bumps = np.empty((dimensions, 1)), np.empty((dimensions, n))
-        self._first, self._last = self._bumps[0][:, None], self._bumps[-1:]
+        self._scratch = _Scratch(dimensions, n)
+        # The last answer. It is replaced as a whole, since several threads may ask.
+        self._known: tuple[list[float], Floats] | None = None
 
     def __call__(self, observation: Any) -> Floats:
-        """Return (F,) float64."""
-        for dimension, value in enumerate(self._scaling.one(observation)):
-            self._state[dimension, 0] = value
-        bumps = self._along(self._state, self._bumps)
+        """Return (F,) float64, which must not be written to: who asks about the same state again gets it."""
+        values, known = np.asarray(observation).tolist(), self._known
+        if known is not None and known[0] == values:
+            return known[1]
+        scratch = self._scratch
+        for dimension, value in enumerate(self._scaling.one(values)):
+            scratch.state[dimension, 0] = value
+        bumps = self._along(scratch.state, scratch.bumps)
         out = np.empty(self.size)
         dimensions, n = bumps.shape
         if dimensions == 1:
             out[:n] = bumps[0]
         else:
-            column = self._first
+            column = scratch.first
             for middle in range(1, dimensions - 1):
                 column = (column * bumps[middle]).reshape(-1, 1)
             # An outer product: of numpy's ways, a matrix product of a column and a row is the fastest.
-            np.dot(column, self._last, out=out[: self._grid].reshape(-1, n))
+            np.dot(column, scratch.last, out=out[: self._grid].reshape(-1, n))
         if self.constant:
             out[-1] = self._bias
+        out.flags.writeable = False
+        self._known = values, out
         return out
 
     def batch(self, observations: Any) -> Floats:
@@ -89,3 +99,26 @@ class RBF:
         np.multiply(out, self._factor, out=out)
         np.maximum(out, self._least, out=out)
         return np.exp(out, out=out)
+
+
+class _Scratch(threading.local):
+    """A thread's own numbers of one observation, and views of them.
+
+    Making views anew costs as much as the arithmetic.
+    """
+
+    def __init__(self, dimensions: int, n: int) -> None:
+        self.state, self.bumps = np.empty((dimensions, 1)), np.empty((dimensions, n))
+        self.first, self.last = self.bumps[0][:, None], self.bumps[-1:]
+
+
+@functools.lru_cache(maxsize=16)
+def rbf(low: tuple[float, ...], high: tuple[float, ...], settings: FeatureSettings) -> RBF:
+    """Return the features over bounds; the same object for the same arguments.
+
+    Args:
+        low: S lower bounds.
+        high: S upper bounds.
+        settings: See `RBF`.
+    """
+    return RBF(Scaling(np.array(low), np.array(high)), settings)

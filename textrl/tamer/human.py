@@ -31,6 +31,10 @@ class Clock(Protocol):
         """Let time pass up to `time_s` and return the new time; at once where it is that late already."""
         ...
 
+    def resume(self, now_s: float) -> None:
+        """Let it be `now_s` now: the session goes on, as if no time had passed since it was saved."""
+        ...
+
 
 class VirtualClock:
     """Simulated time, from 0 s."""
@@ -43,21 +47,36 @@ class VirtualClock:
         self.now_s = max(time_s, self.now_s)
         return self.now_s
 
+    def resume(self, now_s: float) -> None:
+        """Be there at once."""
+        self.now_s = now_s
+
 
 class WallClock:
-    """`time.monotonic`, which people's presses are stamped on."""
+    """`time.monotonic` until a session is resumed; then it goes on from the session's time.
+
+    Every process has its own zero of `time.monotonic`, and a restarted machine begins anew, so what was
+    stamped in another process means nothing on it.
+    """
+
+    def __init__(self) -> None:
+        self._ahead_s = 0.0
 
     @property
     def now_s(self) -> float:
         """Seconds since some moment in the past."""
-        return time.monotonic()
+        return time.monotonic() + self._ahead_s
 
     def wait_until(self, time_s: float) -> float:
         """Sleep."""
-        left_s = time_s - time.monotonic()
+        left_s = time_s - self.now_s
         if left_s > 0:
             time.sleep(left_s)
-        return time.monotonic()
+        return self.now_s
+
+    def resume(self, now_s: float) -> None:
+        """Let it be `now_s` now."""
+        self._ahead_s = now_s - time.monotonic()
 
 
 class Human:
@@ -167,12 +186,14 @@ class Human:
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`; a virtual clock is set, the wall's goes its way."""
+        """Continue from `state_dict`, and set the clock to the time at which that was made.
+
+        So the steps that presses may still reach keep their distance to now, and times in the log never
+        fall, whatever clock the process before had.
+        """
         self.tamer.load_state_dict(state["tamer"])
-        self._since_s = self._shown_s = self.clock.now_s
-        if isinstance(self.clock, VirtualClock):
-            self.clock.now_s = self._shown_s = state["now_s"]
-            self._since_s = state["since_s"]
+        self.clock.resume(state["now_s"])
+        self._shown_s, self._since_s = state["now_s"], state["since_s"]
         self.episodes, self.signals, self._rate = state["episodes"], state["signals"], state["rate"]
         if hasattr(self.feedback, "load_state_dict") and "feedback" in state:
             self.feedback.load_state_dict(state["feedback"])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from textrl.errors import UserError
 from textrl.features import Features, make_features
+from textrl.features.fading import LEAST_STEP
 
 if TYPE_CHECKING:
     from textrl.tamer.settings import TamerSettings
@@ -114,7 +115,9 @@ class LinearH:
     def learn(self, observation: Any, action: int, label: float, weight: float = 1.0) -> None:
         """w_a += alpha * weight * (label - w_a . phi) * phi."""
         phi, row = self.encoder(observation), self.weights[action]
-        row += (self.alpha * weight * (label - row @ phi)) * phi
+        step = self.alpha * weight * (label - float(row @ phi))
+        if not -LEAST_STEP < step < LEAST_STEP:
+            row += step * phi
 
     def learn_window(
         self, observations: Sequence[Any], actions: Sequence[int], credits: Sequence[float], label: float

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from textrl import streams
 from textrl.errors import UserError
 from textrl.tamer.models import Array, Encoder
 from textrl.training_state import pack_optimizer, unpack_optimizer
@@ -37,7 +38,7 @@ class NetworkH:
         self.encoder, self.settings = encoder, settings
         self.net = _perceptron(encoder.size, settings.hidden, n_actions, settings.model_seed)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=settings.learning_rate)
-        self.rng = np.random.default_rng(settings.model_seed)
+        self.rng = streams.stream(settings.model_seed, streams.H_REPLAY)
         # One row per sample: its features, its label, its weight, its action.
         self._buffer = np.zeros((0, encoder.size + 3), np.float32)
         self._count = 0

@@ -11,10 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from textrl.features.fading import LEAST_STEP, Fading, sweep
+
 Floats = NDArray[np.float64]
-#: Every so many steps, traces below `_NOTHING` become 0: far too small to show in any weight, they would
-#: end as subnormal numbers, whose arithmetic is a hundred times slower.
-_SWEEP_EVERY, _NOTHING = 256, 1e-210
 
 
 class LinearQ:
@@ -47,7 +46,7 @@ class LinearQ:
         self.traces = np.zeros((n_actions, size))
         self._decay, self._replacing = decay, traces == "replacing"
         self._step = np.empty((n_actions, size))
-        self._visits = 0
+        self._fading = Fading()
 
     def q(self, phi: Floats) -> Floats:
         """Return the values of all actions, (A,), from the features, (F,)."""
@@ -61,6 +60,7 @@ class LinearQ:
     def forget(self) -> None:
         """An episode begins: no trace is left of the last one."""
         self.traces.fill(0.0)
+        self._fading.left = 1.0
 
     def visit(self, phi: Floats, action: int) -> None:
         """Let all traces decay, and mark those of an action.
@@ -70,12 +70,13 @@ class LinearQ:
         """
         traces, row = self.traces, self.traces[action]
         np.multiply(traces, self._decay, out=traces)
+        if self._fading.by(self._decay):
+            sweep(traces)
         (np.maximum if self._replacing else np.add)(row, phi, out=row)
-        self._visits += 1
-        if self._visits % _SWEEP_EVERY == 0:
-            traces[np.abs(traces) < _NOTHING] = 0.0
 
     def update(self, step: float) -> None:
         """w += step * e, where `step` is alpha * delta."""
+        if -LEAST_STEP < step < LEAST_STEP:
+            return
         np.multiply(self.traces, step, out=self._step)
         np.add(self.weights, self._step, out=self.weights)

@@ -11,10 +11,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from textrl.features.fading import LEAST_STEP, Fading
+
 Floats = NDArray[np.float64]
 Active = tuple[NDArray[np.int64], Floats]
-#: Every so many steps, traces below `_NOTHING` leave the list: what they add to a weight is lost in rounding.
-_SWEEP_EVERY, _NOTHING = 256, 1e-30
+#: Traces below this leave the list in time: what they add to a weight is lost in rounding.
+_NOTHING = 1e-30
 
 
 class SparseQ:
@@ -37,7 +39,7 @@ class SparseQ:
         self.weights = np.full((n_actions, size), initial_weight)
         self._flat = self.weights.reshape(-1)
         self._decay, self._replacing = decay, traces == "replacing"
-        self._visits = 0
+        self._fading = Fading()
         self._places = np.empty(1024, np.int64)  # of the traces in `_flat`; all distinct
         self._traces = np.empty(1024)
         self._slots: dict[int, int] = {}  # place -> index in both
@@ -64,14 +66,14 @@ class SparseQ:
     def forget(self) -> None:
         """An episode begins: no trace is left of the last one."""
         self._slots.clear()
+        self._fading.left = 1.0
 
     def visit(self, active: Active, action: int) -> None:
         """Let all traces decay, and mark those of an action; see `LinearQ.visit`."""
-        self._visits += 1
-        if self._visits % _SWEEP_EVERY == 0:
-            self._sweep()
         traces = self._traces[: len(self._slots)]
         np.multiply(traces, self._decay, out=traces)
+        if self._fading.by(self._decay):
+            self._sweep()
         first = action * self.weights.shape[1]
         for index, value in zip(active[0].tolist(), active[1].tolist(), strict=True):
             slot = self._slots.get(first + index)
@@ -84,6 +86,8 @@ class SparseQ:
 
     def update(self, step: float) -> None:
         """w += step * e, where `step` is alpha * delta."""
+        if -LEAST_STEP < step < LEAST_STEP:
+            return
         count = len(self._slots)
         self._flat[self._places[:count]] += step * self._traces[:count]
 

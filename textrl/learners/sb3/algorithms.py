@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from textrl import streams
 from textrl.errors import UserError
 from textrl.learners.sb3.advice import Columns, columns, weight
 from textrl.learners.sb3.environments import Tape, innermost, monitored_outside
@@ -212,7 +213,7 @@ class DQNLearner(SB3Learner):
         built = super()._built(algorithm)
         guidance, technique = self.guidance, self._technique()
         # Of predictions with control sharing; the training's is in the guidance.
-        self._sharing = np.random.default_rng([self.settings.seed, 2])
+        self._sharing = streams.stream(self.settings.seed, streams.PREDICTIONS)
         if guidance is not None and technique == "q_augmentation":
             for network in self._networks(built):
                 augment(network, self._rank, lambda: weight(guidance))

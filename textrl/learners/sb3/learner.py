@@ -57,6 +57,8 @@ class SB3Learner(Surface, ABC):
     #: Registered name.
     label: ClassVar[str]
     settings_class: ClassVar[type[SB3Settings]]
+    #: For configs: a section ``human:`` is refused before anything is written.
+    takes_person: ClassVar[bool] = False
     #: Technique -> what its columns beside the observation hold; other techniques need none.
     advice_columns: ClassVar[Mapping[str, Columns]] = {}
     #: Whether `normalize` also scales rewards.
