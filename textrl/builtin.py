@@ -11,7 +11,7 @@ from textrl.specs import CommandSpec, LearnerSpec, ModelSpec
 
 @hookimpl
 def textrl_learners() -> Iterator[LearnerSpec]:
-    """PPO-ptx, the learner of InstructGPT; SARSA(lambda); TAMER; what Stable-Baselines3 has."""
+    """PPO-ptx, the learner of InstructGPT; SARSA(lambda); TAMER; PPO-ptx's core on vectors; what SB3 has."""
     yield LearnerSpec(
         name="ppo_ptx",
         target="textrl.learners.ppo_ptx:PPOPTX",
@@ -32,6 +32,12 @@ def textrl_learners() -> Iterator[LearnerSpec]:
         settings="textrl.learners.tamer:TamerLearnerSettings",
         summary="TAMER: acts greedily on what a person's presses say, and on nothing else.",
         accepts=frozenset({"action_scores", "behaviour"}),
+    )
+    yield LearnerSpec(
+        name="ppo",
+        target="textrl.learners.ppo:PPO",
+        settings="textrl.learners.ppo.settings:PPOSettings",
+        summary="The core of ppo_ptx with a small network, for vectors and discrete actions.",
     )
     yield from sb3_learners()
 
@@ -58,4 +64,9 @@ def textrl_commands() -> Iterator[CommandSpec]:
         name="bench",
         target="textrl.bench:bench",
         summary="Measure what the pages state: start-up times, learners on classic control, the TAMER study.",
+    )
+    yield CommandSpec(
+        name="plan",
+        target="textrl.plan:plan",
+        summary="Show the memory and the arithmetic that a config with PPO-ptx will need, part by part.",
     )

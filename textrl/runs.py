@@ -35,7 +35,7 @@ CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
 _LOCK = ".lock"
 _PACKAGES = (
     "textrl-mdp", "torch", "transformers", "tokenizers", "safetensors", "accelerate", "gymnasium",
-    "stable-baselines3", "numpy", "scikit-learn",
+    "stable-baselines3", "sb3-contrib", "numpy", "scikit-learn",
 )  # fmt: skip
 
 

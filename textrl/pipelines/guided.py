@@ -6,6 +6,7 @@ The sections are ``advice:`` (`GuidanceSettings`) and ``human:`` (`PersonSetting
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +78,7 @@ def build_beside(
 
     Raises:
         UserError: When a section is wrong, a source is missing or gives no advice, or the learner cannot
-            take the technique.
+            take the technique or a person.
     """
     if advice is None and human is None:
         return Beside(None, None)
@@ -85,6 +86,8 @@ def build_beside(
     person = None if human is None else build(PersonSettings, human, where=where, prefix="human")
     if combined is not None:
         check_accepts(spec, combined.technique)
+    if person is not None:
+        _check_takes_person(spec)
     named = {} if combined is None else {combined.source: "advice.source"}
     named |= {} if person is None else {person.source: "human.source"}
     built = {name: _source(name, sources, registry, where, key) for name, key in named.items()}
@@ -104,6 +107,21 @@ def build_beside(
             _feedback(person, registry, where), built[person.source].bind(env), person.session, log=log
         )
     return Beside(guidance, someone)
+
+
+def _check_takes_person(spec: LearnerSpec) -> None:
+    """Refuse a person beside a learner that has no place for one.
+
+    Raises:
+        UserError: Names the learner and those that do.
+    """
+    learner = spec.load()
+    takes = "human" in inspect.signature(learner).parameters
+    if not takes or not getattr(learner, "takes_person", True):
+        raise UserError(
+            f"The learner '{spec.name}' has no person beside it; use the learner 'sarsa' or 'tamer', or give "
+            "it a source that was taught before."
+        )
 
 
 def _source(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from textrl.errors import UserError
 from textrl.settings import build
-from textrl.specs import EnvSpec, FeedbackSpec, LearnerSpec, Spec
+from textrl.specs import EnvSpec, FeedbackSpec, Spec
 from textrl.testing.plugins import check_light_import, conformance_settings, hook_module
 from textrl.testing.results import Case, CheckResult, Violation, demand
 from textrl.testing.rewards import reward_cases
@@ -238,16 +238,6 @@ def check_surface(entry: Entry) -> str:
     return "has Stable-Baselines3's surface"
 
 
-def check_accepts(entry: Entry) -> str:
-    """The learner says which rewards and advice it takes."""
-    assert isinstance(entry.spec, LearnerSpec)  # the registry keeps records by kind
-    demand(
-        entry.spec.accepts,
-        "accepts is empty; declare at least one of reward, target, action_scores, behaviour.",
-    )
-    return f"accepts {', '.join(sorted(entry.spec.accepts))}"
-
-
 def check_model(entry: Entry) -> str:
     """The target returns a folder that transformers loads, from safetensors and without remote code."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -304,7 +294,7 @@ Checks = dict[str, Callable[[Entry], str]]
 COMMON: Checks = {"target": check_target, "settings": check_settings, "light_import": check_light}
 CHECKS: dict[str, Checks] = {
     "env": {"check_env": check_gymnasium, "vector": check_vector},
-    "learner": {"surface": check_surface, "accepts": check_accepts},
+    "learner": {"surface": check_surface},
     "model": {"loads": check_model},
     "command": {"help": check_command},
     "feedback": {"poll": check_feedback},
