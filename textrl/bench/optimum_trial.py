@@ -10,7 +10,7 @@ and rewards. The learner samples, scores and updates as in any other run; the op
     vocabulary   V
     horizon      tokens at which a response is cut
     iterations   of the learner
-    measured     how many times on the way the policy is measured
+    measured     points of the curve
     settings     of the learner
 """
 
@@ -261,11 +261,11 @@ def slow_down(learner: PPOPTX, share: float) -> None:
 
 
 class Watch:
-    """Measures a learner's policy exactly, now and then, and holds the KL that it logs against the exact one.
+    """Measures a learner's policy exactly, and holds every KL that it logs against the exact one.
 
     Attributes:
-        curve: Standings with ``episodes``, the number of episodes that the policy has learnt from.
-        z: (mean of k1 - exact KL) / (exact standard error), one for each measured policy that then sampled.
+        curve: Standings now and then, with ``episodes``, the number that the policy has learnt from.
+        z: (mean of k1 - exact KL) / (exact standard error), one for each iteration after the first.
     """
 
     def __init__(self, learner: PPOPTX, optimum: Optimum, *, every: int) -> None:
@@ -274,7 +274,7 @@ class Watch:
         Args:
             learner: Not trained yet.
             optimum: Of its task, reference and beta.
-            every: Iterations between two measurements.
+            every: Iterations between two points of the curve.
         """
         self.learner, self.optimum, self.every = learner, optimum, every
         self.curve: list[dict[str, float]] = []
@@ -291,21 +291,16 @@ class Watch:
         if self._expected is not None:
             mean, error = self._expected
             self.z.append((learner.metrics["train/kl_ref"] - mean) / error)
-            self._expected = None
-        if learner.iteration % self.every == 0:
-            self._note()
+        self._note()
 
     def _note(self) -> None:
         log_policy = self.optimum.logprobs(self.learner.networks.policy)
         episodes = self.learner.settings.episodes_per_iteration
-        self.curve.append(
-            {
-                "episodes": self.learner.iteration * episodes,
-                **asdict(self.optimum.standing_of(log_policy)),
-            }
-        )
+        if self.learner.iteration % self.every == 0:
+            standing = asdict(self.optimum.standing_of(log_policy))
+            self.curve.append({"episodes": self.learner.iteration * episodes, **standing})
         mean, variance = kl_moments(log_policy, self.optimum.log_ref)
         # Every iteration starts from each prompt equally often, so only the scatter within prompts counts.
         error = math.sqrt(float(variance.mean()) / episodes)
-        if error > 1e-6:  # at the reference itself k1 is 0 for every response
-            self._expected = (float(mean.mean()), error)
+        # At the reference itself k1 is 0 for every response.
+        self._expected = (float(mean.mean()), error) if error > 1e-6 else None

@@ -223,10 +223,11 @@ def response_logprobs(
         temperature: Divides the logits.
     """
     weight, bias = head_of(model)
+    prompt_ids, prompt_mask = task.collate([prompt])
     parts = []
     for start in range(0, len(ids), _ROWS):
         rows = slice(start, start + _ROWS)
-        before, real = task.collate([prompt] * len(ids[rows]))
+        before, real = (part.expand(len(ids[rows]), -1) for part in (prompt_ids, prompt_mask))
         whole = torch.cat([before, ids[rows]], dim=1).to(model.device)
         actions = torch.cat([torch.zeros_like(real), mask[rows]], dim=1).to(model.device)
         hidden = final_hidden(model, whole, torch.cat([real, mask[rows]], dim=1).to(model.device))
