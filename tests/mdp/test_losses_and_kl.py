@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from textrl.mdp.kl import adapt, k1, k2, k3
@@ -66,15 +66,22 @@ def test_policy_loss_and_gradient_by_cases(rows: list[tuple[float, ...]], clip: 
 @settings(max_examples=60, deadline=None)
 @given(rows=decisions, clip=st.sampled_from([None, 0.2, 1.0]))
 def test_value_loss_and_gradient_by_cases(rows: list[tuple[float, ...]], clip: float | None) -> None:
-    """(v - R)^2 / 2 with slope v - R; flat where the held value is further from the target."""
+    """(v - R)^2 / 2 with slope v - R; flat where the held value is further from the target.
+
+    On the two kinks (a step of exactly the clip, a target exactly between the value and the held one) any
+    slope between the two is right, and which one comes out is a matter of rounding: no case is made there.
+    """
     step, targets, _, old = as_columns(rows)
     values = (old + 2 * step).requires_grad_()
     loss = value_loss(values, old, targets, clip)
     total, slopes, held_back = 0.0, [], 0
     for value, before, target in zip(values.tolist(), old.tolist(), targets.tolist(), strict=True):
         worse = value - target
+        if clip is not None:
+            assume(abs(abs(value - before) - clip) > 1e-9)
         if clip is not None and abs(value - before) > clip:
             held = before + math.copysign(clip, value - before) - target
+            assume(abs(held**2 - worse**2) > 1e-9)
             if held**2 > worse**2:
                 held_back += 1
                 total += held**2 / 2
