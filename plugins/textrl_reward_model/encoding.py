@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from textrl.errors import UserError
+from textrl.models.heads import is_decoder
 from textrl.models.sources import one_line, quiet_transformers, resolve
 from textrl.protocols import Batch
 from textrl_reward_model.settings import RewardModelRewardSettings
@@ -85,10 +86,24 @@ class Encoder:
         return [self.blank]
 
 
-def is_decoder(model: PreTrainedModel) -> bool:
-    """Return whether the model reads left to right and scores its last token."""
-    causal = model.config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    return causal and hasattr(model, "score") and not model.config.is_encoder_decoder
+def warn_of_padding(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Warn where a decoder was saved with one token for padding and EOS.
+
+    Its scores are then not those of other software: transformers' pooling reads the last token that is
+    not the pad token, textrl the last token.
+    """
+    try:
+        saved = json.loads((Path(resolve(name)) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    pad = saved.get("pad_token_id")
+    if is_decoder(model) and pad is not None and pad == tokenizer.eos_token_id:
+        warnings.warn(
+            f"the reward model {name} pads with its EOS token '{tokenizer.eos_token}': textrl scores the "
+            "last token, an EOS included, where transformers alone reads one token earlier; train it with a "
+            "padding token of its own if scores differ from those you know.",
+            stacklevel=4,
+        )
 
 
 def longest_input(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted: int | None) -> int:

@@ -1,180 +1,114 @@
-"""Scores of a learned reward model, paid once per response.
+"""The reward of one learned reward model, or of several that are asked together.
 
-Shapes: ``B`` sequences, ``P`` prompt tokens, ``T`` response tokens, ``L`` = P + T or the reward model's
-own length, ``H`` width.
+Shapes: ``B`` sequences, ``M`` members of an ensemble.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from textrl.errors import UserError
-from textrl.models.loading import load_scorer
-from textrl.models.parking import park
-from textrl.models.stack import Trunk, score_ids, shared_depth
 from textrl.protocols import Batch
-from textrl_reward_model.encoding import Encoder, is_decoder, longest_input, same_ids
-from textrl_reward_model.settings import PLAIN, RewardModelRewardSettings
+from textrl_reward_model.encoding import Encoder
+from textrl_reward_model.scorer import Scorer
+from textrl_reward_model.settings import RewardModelRewardSettings
 
 
 class RewardModelReward:
-    """A frozen scorer in evaluation mode.
+    """A frozen scorer, or an ensemble of them, in evaluation mode.
 
     Attributes:
-        model: The scorer.
-        tokenizer: Its own tokenizer.
-        offset: Subtracted from every score.
-        shared: Whether the policy's ids are scored as they are.
+        settings: As given.
+        members: One scorer a folder; each subtracts its own offset before scores are combined.
     """
 
     def __init__(self, settings: RewardModelRewardSettings) -> None:
-        """Load the model and decide what it reads.
+        """Load the models and decide what they read.
 
         Raises:
-            UserError: When the model cannot be loaded, or ids cannot be shared although they should.
+            UserError: When a model cannot be loaded, or ids cannot be shared although they should.
         """
-        model, tokenizer = load_scorer(settings.model)
         self.settings = settings
-        self.model: PreTrainedModel = model.eval().requires_grad_(False)
-        self.tokenizer: PreTrainedTokenizerBase = tokenizer
-        self.offset = (
-            float(getattr(model.config, "textrl_reward_offset", 0.0)) if settings.use_offset else 0.0
-        )
-        self.limit = longest_input(model, tokenizer, settings.max_tokens)
-        self.shared = _shares_ids(settings, model, tokenizer)
-        self.encoder = Encoder(model, tokenizer, settings, self.limit)
-        self._placed: torch.device | None = None
-
-    @torch.no_grad()
-    def __call__(self, batch: Batch) -> Tensor:
-        """Return (B,) float32: score minus offset.
-
-        Raises:
-            UserError: When an input is longer than the model can read, or has ids it does not know.
-        """
-        self._place(batch.response_ids.device, batch.memo.get("trunk"))
-        scores = self._score_shared(batch) if self.shared else self._score_text(batch)
-        return scores.float() - self.offset
-
-    def _place(self, device: torch.device, trunk: Trunk | None) -> None:
-        """Move the model to where batches are, and store its weights as the settings say.
-
-        Raises:
-            UserError: When parked weights would have to move again.
-        """
-        if self._placed == device:
-            return
-        parked = self.settings.precision != "same" or self.settings.device != "same"
-        if parked and self._placed is not None:
+        folders = member_folders(settings)
+        if len(folders) == 1 and settings.ensemble != "mean":
             raise UserError(
-                f"batches came from {self._placed} and now from {device}; stored weights stay on one device, "
-                "so set precision and device to 'same'."
+                f"ensemble is '{settings.ensemble}', but {settings.model} is one reward model; name more "
+                "under members or set ensemble to 'mean'."
             )
-        self.model.to(device)
-        self._placed = device
-        if parked:
-            # First let equal frozen blocks be the policy's own: those cost nothing as they are.
-            lent: set[int] = set()
-            if trunk is not None and self.shared:
-                shared_depth(trunk.model, self.model)
-                lent = {p.data_ptr() for p in trunk.model.parameters()}
-            keep = {id(p) for p in self.model.parameters() if p.data_ptr() in lent}
-            park(self.model, precision=self.settings.precision, device=self.settings.device, keep=keep)
+        self.members = [Scorer(replace(settings, model=name, members=())) for name in folders]
+        self._spread = 0.0
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The first member's model."""
+        return self.members[0].model
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The first member's tokenizer."""
+        return self.members[0].tokenizer
+
+    @property
+    def offset(self) -> float:
+        """The first member's offset."""
+        return self.members[0].offset
+
+    @property
+    def limit(self) -> int:
+        """The longest input that the first member reads, in tokens."""
+        return self.members[0].limit
+
+    @property
+    def shared(self) -> bool:
+        """Whether the first member scores the policy's ids as they are."""
+        return self.members[0].shared
+
+    @property
+    def encoder(self) -> Encoder:
+        """What turns text into the first member's tokens."""
+        return self.members[0].encoder
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return (B,) float32: score minus offset, combined over the members.
+
+        Raises:
+            UserError: When an input is longer than a model can read, or has ids it does not know.
+        """
+        scores = torch.stack([member(batch) for member in self.members])
+        if len(self.members) > 1:
+            self._spread = float(scores.std(0).mean()) if scores.shape[1] else 0.0
+        return combine(scores, self.settings)
 
     def metrics(self, batch: Batch) -> Mapping[str, float]:
-        """Return the share of inputs that had to be truncated, where that is allowed."""
-        if self.shared or self.settings.too_long == "refuse":
-            return {}
-        lengths = [len(row) for row in self.encoder.untruncated(batch)]
-        return {"truncated": sum(length > self.limit for length in lengths) / max(len(lengths), 1)}
-
-    def _score_shared(self, batch: Batch) -> Tensor:
-        mask = torch.cat([batch.prompt_mask, batch.response_mask], dim=1)
-        ids = self._checked_ids(torch.cat([batch.prompt_ids, batch.response_ids], dim=1), mask)
-        trunk = batch.memo.get("trunk")
-        size = self.settings.micro_batch_size
-        if len(ids) <= size or (trunk is not None and not trunk.hidden):
-            # A trunk that is still empty is filled in one pass, for everyone who comes later.
-            return score_ids(self.model, ids, mask, batch.memo)
-        parts = []
-        for index in torch.split(torch.arange(len(ids), device=ids.device), size):
-            memo: dict[Any, Any] = {} if trunk is None else {"trunk": trunk.rows(index)}
-            parts.append(score_ids(self.model, ids[index], mask[index], memo))
-        return torch.cat(parts)
-
-    def _checked_ids(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Return the (B, L) ids, with garbage on padding replaced where the model could not look it up."""
-        longest = int(mask.sum(dim=1).max())
-        if longest > self.limit:
-            raise UserError(
-                f"an input of {longest} tokens is longer than the {self.limit} that {self.settings.model} "
-                "reads; shorten the prompts or max_new_tokens."
-            )
-        size = self.model.get_input_embeddings().num_embeddings
-        real = ids.masked_fill(~mask, 0)
-        largest = int(real.max())
-        if largest >= size:
-            raise UserError(
-                f"the policy wrote token {largest} and {self.settings.model} has {size} tokens, so ids "
-                "cannot be shared; set ids to 'retokenise'."
-            )
-        # Ids that can be looked up stay as they are: a trunk is found by them.
-        return ids if int(ids.min()) >= 0 and int(ids.max()) < size else real
-
-    def _score_text(self, batch: Batch) -> Tensor:
-        rows = self.encoder.rows(batch)
-        # Sequences of like length go together, so that little padding is computed.
-        order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-        scores = torch.empty(len(rows), dtype=torch.float32, device=self.model.device)
-        size = self.settings.micro_batch_size
-        for start in range(0, len(order), size):
-            chosen = order[start : start + size]
-            scores[chosen] = self._forward([rows[row] for row in chosen])
-        return scores
-
-    def _forward(self, rows: list[list[int]]) -> Tensor:
-        """Score token rows, padded on the right; (len(rows),) float32."""
-        device = self.model.device
-        lengths = torch.tensor([len(row) for row in rows], device=device)
-        filler = self.tokenizer.pad_token_id or 0
-        width = int(lengths.max())
-        ids = torch.tensor([row + [filler] * (width - len(row)) for row in rows], device=device)
-        mask = torch.arange(width, device=device) < lengths[:, None]
-        if not is_decoder(self.model):
-            encoded: Tensor = self.model(input_ids=ids, attention_mask=mask.long()).logits.squeeze(-1).float()
-            return encoded
-        # transformers' own pooling reads the last token that is not pad: one too early after an EOS
-        # that is the pad token too. The mask knows better.
-        hidden = self.model.base_model(
-            input_ids=ids, attention_mask=mask.long(), use_cache=False
-        ).last_hidden_state
-        pooled = hidden[torch.arange(len(rows), device=device), lengths - 1]
-        scores: Tensor = self.model.score(pooled).squeeze(-1).float()
-        return scores
+        """Return the share of truncated inputs, and of an ensemble by how much the members differ."""
+        found = self.members[0].metrics(batch)
+        return found | {"ensemble_std": self._spread} if len(self.members) > 1 else found
 
 
-def _shares_ids(
-    settings: RewardModelRewardSettings, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> bool:
-    """Decide whether the policy's ids are scored as they are."""
-    if settings.ids == "retokenise":
-        return False
-    same = settings.policy_tokenizer is not None and same_ids(settings.policy_tokenizer, tokenizer)
-    if settings.ids == "auto":
-        return same and is_decoder(model) and settings.template == PLAIN and not settings.chat
-    if not is_decoder(model):
-        raise UserError(
-            f"the reward model {settings.model} is an encoder, which wants its own special tokens "
-            "around a text; set ids to 'retokenise' or 'auto'."
-        )
-    if settings.policy_tokenizer is not None and not same:
-        raise UserError(
-            f"the tokenizers of {settings.model} and {settings.policy_tokenizer} differ, so ids cannot "
-            "be shared; set ids to 'retokenise' or 'auto'."
-        )
-    return True
+def combine(scores: Tensor, settings: RewardModelRewardSettings) -> Tensor:
+    """Return (B,) of the (M, B) scores of an ensemble (Coste et al. 2023, section 3.3).
+
+    ``mean``; ``minimum``, what the hardest to please says; ``pessimistic``, mean - k * standard deviation
+    (of a sample: divided by M - 1) with k = `pessimism`.
+    """
+    if len(scores) == 1:
+        return scores[0]
+    if settings.ensemble == "minimum":
+        return scores.amin(0)
+    mean = scores.mean(0)
+    return mean if settings.ensemble == "mean" else mean - settings.pessimism * scores.std(0)
+
+
+def member_folders(settings: RewardModelRewardSettings) -> list[str]:
+    """Return the models to ask: `model`, or the folders in it where it holds an ensemble, and `members`."""
+    folder = Path(settings.model).expanduser()
+    inside: list[str] = []
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        inside = [str(file.parent) for file in sorted(folder.glob("member-*/config.json"))]
+    return [*(inside or [settings.model]), *settings.members]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +14,12 @@ class RewardModelRewardSettings:
     """Which model scores, and what it reads.
 
     Attributes:
-        model: Folder or hub id that transformers' AutoModelForSequenceClassification loads; one output.
+        model: Folder or hub id that transformers' AutoModelForSequenceClassification loads; one output. Or a
+            folder that holds an ensemble (``member-1``, ``member-2`` ...), as textrl writes it.
+        members: More folders or hub ids, asked together with `model`.
+        ensemble: What several models say together: "mean"; "minimum", the lowest score; "pessimistic", the
+            mean minus `pessimism` standard deviations.
+        pessimism: Standard deviations that "pessimistic" subtracts.
         ids: "shared" scores the policy's own token ids, never tokenised again; "retokenise" decodes
             them and uses the reward model's tokenizer; "auto" is "shared" where the two tokenizers are
             the same, the model is a decoder and the template is the plain one.
@@ -35,6 +41,9 @@ class RewardModelRewardSettings:
     """
 
     model: str
+    members: tuple[str, ...] = ()
+    ensemble: Literal["mean", "minimum", "pessimistic"] = "mean"
+    pessimism: float = 1.0
     ids: Literal["auto", "shared", "retokenise"] = "auto"
     policy_tokenizer: str | None = None
     template: str = PLAIN
@@ -49,6 +58,10 @@ class RewardModelRewardSettings:
     def __post_init__(self) -> None:
         if not self.model:
             raise ValueError("model is empty; give a folder or a hub id")
+        if not all(self.members):
+            raise ValueError("members has an empty name; give folders or hub ids")
+        if not 0 <= self.pessimism < math.inf:
+            raise ValueError(f"pessimism is {self.pessimism}; it must not be negative")
         if "{response}" not in self.template:
             raise ValueError(f"template is {self.template!r}; it must contain '{{response}}'")
         if self.chat and self.template != PLAIN:

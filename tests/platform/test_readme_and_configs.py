@@ -12,8 +12,13 @@ from textrl.config import build, load_config
 from textrl.pipelines import PIPELINES
 from textrl.pipelines.frontier import FrontierSettings, arm_settings
 from textrl.pipelines.guided import build_beside
+from textrl.pipelines.loop.pipeline import check
+from textrl.pipelines.loop.settings import LoopSettings
+from textrl.pipelines.reward_model.pipeline import arms_of
+from textrl.pipelines.reward_model.settings import RewardModelRunSettings
 from textrl.pipelines.rlhf.settings import RLHFSettings
 from textrl.pipelines.single import SingleSettings, make_env
+from textrl.pipelines.summaries.settings import SummarizeSettings
 from textrl.registry import get_registry
 from textrl.specs import LearnerSpec
 
@@ -54,6 +59,16 @@ def test_a_config_builds(path: Path) -> None:
         for name, changes in frontier.arms.items():
             arm_settings(frontier.base, name, changes, node)
         sources, used = frontier.base.sources, set(frontier.base.rewards)
+    elif node.data["pipeline"] == "reward_model":
+        arms_of(build(RewardModelRunSettings, node.data, where=node.where), node)
+        sources, used = {}, set()
+    elif node.data["pipeline"] == "online_loop":
+        loop = build(LoopSettings, node.data, where=node.where)
+        check(loop, registry, node)
+        sources, used = loop.base.sources, set(loop.base.rewards)
+    elif node.data["pipeline"] == "summarize":
+        summarize = build(SummarizeSettings, node.data, where=node.where)
+        sources, used = summarize.sources, set(summarize.rewards)
     else:
         assert node.data["pipeline"] in PIPELINES
         rlhf = build(RLHFSettings, node.data, where=node.where)

@@ -14,6 +14,7 @@ from tiny_world import EOS, PAD, Env, kl_source, networks, small, tiny_gpt2, tin
 from textrl.errors import UserError
 from textrl.learners.ppo_ptx import PPOPTX
 from textrl.learners.ppo_ptx.ptx import PretrainingStream
+from textrl.learners.ppo_ptx.update import rate_factor
 from textrl.rewards import RewardSum
 
 
@@ -22,6 +23,22 @@ def learner(**changes: object) -> PPOPTX:
     return PPOPTX(
         Env(tiny_task()), chosen, rewards=RewardSum([kl_source(0.3)]), networks=networks(chosen, tiny_llama())
     )
+
+
+def test_rates_by_hand() -> None:
+    """A tenth of the peak over the warm-up's first iteration; a straight line to zero at the end."""
+    assert [rate_factor(i, 0, 0) for i in (0, 5)] == [1.0, 1.0]
+    assert [rate_factor(i, 10, 0) for i in (0, 5, 10, 99)] == pytest.approx([0.1, 0.55, 1.0, 1.0])
+    assert [rate_factor(i, 0, 4) for i in range(6)] == [1.0, 0.75, 0.5, 0.25, 0.25, 0.25]
+    assert rate_factor(1, 2, 4) == pytest.approx(0.55 * 0.75)
+
+
+def test_both_optimizers_follow_the_rates() -> None:
+    made = learner(warmup_iterations=0, decay_iterations=4)
+    seen = []
+    made.learn(iterations=4, callback=lambda one: seen.append(one.metrics["train/learning_rate"]))
+    assert seen == pytest.approx([3e-3, 2.25e-3, 1.5e-3, 0.75e-3])
+    assert [g["lr"] for g in made.updater.value_optimizer.param_groups] == pytest.approx([0.75e-3])
 
 
 def test_first_minibatch_has_ratio_one_and_step_zero_has_no_kl() -> None:

@@ -71,6 +71,7 @@ MODEL_VARIANTS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:the reward model .* pads with its EOS token")
 @pytest.mark.parametrize(("pad", "settings"), MODEL_VARIANTS, ids=str)
 def test_reward_model_variant_conforms(tmp_path, pad, settings):
     model = str(tiny_scorer(tmp_path / "scorer", pad=pad))

@@ -22,7 +22,7 @@ from textrl.models.stack import Trunk
 from textrl.registry import get_registry
 from textrl.rewards import build_reward
 from textrl.testing import make_batch, samples
-from textrl.testing.batches import EOS, VOCAB_SIZE, WORDS
+from textrl.testing.batches import EOS, PAD, VOCAB_SIZE, WORDS
 
 NEEDS = {"text"}
 
@@ -88,7 +88,8 @@ def test_an_eos_that_is_also_the_pad_token_is_read(pad_is_eos):
     """transformers alone reads one token too early there, which this test also shows."""
     rows = [[*episode.prompt, *episode.response] for episode in samples()]
     assert rows[0][-1] == EOS
-    reward = build(pad_is_eos, ids="shared")
+    with pytest.warns(UserWarning, match="pads with its EOS token"):
+        reward = build(pad_is_eos, ids="shared")
     reward.model.config.pad_token_id = EOS  # load_scorer found another one
     scores = reward(make_batch(samples(), NEEDS))
     assert scores.tolist() == pytest.approx(expected(pad_is_eos, 0.0, with_eos=True), abs=1e-5)
@@ -100,7 +101,8 @@ def test_an_eos_that_is_also_the_pad_token_is_read(pad_is_eos):
 
 
 def test_text_ending_in_the_pad_token_is_read_to_its_end(pad_is_eos):
-    reward = build(pad_is_eos, ids="retokenise", template="{prompt}{response} <eos>")
+    with pytest.warns(UserWarning, match="pads with its EOS token"):
+        reward = build(pad_is_eos, ids="retokenise", template="{prompt}{response} <eos>")
     rows = [[t for t in (*e.prompt, *e.response) if t != EOS] + [EOS] for e in samples()]
     scores = reward(make_batch(samples(), NEEDS)).tolist()
     assert scores == pytest.approx([by_hand(pad_is_eos, row, 0.0) for row in rows], abs=1e-5)
@@ -307,7 +309,13 @@ def policy():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = GPT2Config(
-            vocab_size=VOCAB_SIZE, n_positions=64, n_embd=16, n_layer=2, n_head=2, eos_token_id=EOS
+            vocab_size=VOCAB_SIZE,
+            n_positions=64,
+            n_embd=16,
+            n_layer=2,
+            n_head=2,
+            eos_token_id=EOS,
+            pad_token_id=PAD,
         )
         return GPT2LMHeadModel(config).eval().requires_grad_(False)
 

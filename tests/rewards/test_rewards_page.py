@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from textrl_judges.conformance import serve_words
 from textrl_reward_model.conformance import tiny_scorer
 
 from textrl.registry import get_registry
@@ -51,6 +52,8 @@ def test_every_example_builds_and_scores(number, tmp_path, monkeypatch):
     for settings in example["sources"].values():
         if "model" in settings:
             tiny_scorer(tmp_path / settings["model"])
+        if "url" in settings:
+            settings["url"] = serve_words()
     rewards = build_rewards(example["sources"], example["rewards"], get_registry(), str)
     scored = rewards(make_batch(samples({"solution": "4"}), rewards.needs))
     assert set(scored.components) == set(example["sources"])

@@ -1,8 +1,8 @@
 """Benchmarks: figures that the README and the pages under docs/ state, and the commands that give them.
 
 ``startup`` times processes; ``classic-control``, ``tamer``, ``optimum`` and ``ppo-core`` run grids of trials
-(`textrl.bench.jobs`) and write tables, JSON, pictures and a page; ``rollout`` and ``ppo`` time one thing
-after another. Importing this is light: what a benchmark needs is imported when it starts.
+(`textrl.bench.jobs`) and write tables, JSON, pictures and a page; ``rollout``, ``ppo`` and ``data`` time one
+thing after another. Importing this is light: what a benchmark needs is imported when it starts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ _Files = Annotated[tuple[Path, Path] | None, Parameter(negative="")]
 
 
 def bench(
-    what: Literal["startup", "classic-control", "tamer", "optimum", "ppo-core", "rollout", "ppo"] = "startup",
+    what: Literal[
+        "startup", "classic-control", "tamer", "optimum", "ppo-core", "rollout", "ppo", "data"
+    ] = "startup",
     *,
     seeds: int | None = None,
     quick: _Flag = False,
@@ -46,7 +48,8 @@ def bench(
             the papers on TAMER and TAMER+RL with simulated trainers. ``optimum`` holds PPO-ptx against
             optima that are known exactly. ``ppo-core`` trains its core on Cart Pole beside
             Stable-Baselines3's PPO. ``rollout`` times generation beside transformers' generate, ``ppo``
-            an iteration beside TRL's, on an otherwise idle machine.
+            an iteration beside TRL's, on an otherwise idle machine. ``data`` splits and deduplicates a
+            million records.
         seeds: Seeds for each figure, 0, 1, ...; by default each figure's own number.
         quick: Two minutes on two cores: small budgets, two seeds.
         jobs: Processes at the same time; by default one for each core.
@@ -87,6 +90,10 @@ def bench(
         from textrl.bench import rollout
 
         return rollout.bench(options, sizes)
+    if what == "data":
+        from textrl.bench import data
+
+        return data.bench(options)
     if what == "ppo":
         from textrl.bench import ppo
 
@@ -132,7 +139,7 @@ def _refuse_strangers(what: str, given: dict[str, object]) -> None:
         UserError: Names the option and where it belongs.
     """
     for option, value in given.items():
-        belongs = _OF.get(option, (*_GRIDS, "rollout", "ppo"))
+        belongs = _OF.get(option, (*_GRIDS, "rollout", "ppo", "data"))
         if value not in (None, False, ()) and what not in belongs:
             names = " and ".join(f"'textrl bench {name}'" for name in belongs)
             raise UserError(f"{option} does nothing in 'textrl bench {what}'; it belongs to {names}.")

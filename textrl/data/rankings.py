@@ -1,25 +1,32 @@
 """Ranked completions: what a reward model learns from.
 
-Three forms of record are read, from JSONL, parquet or a dataset, and may be mixed:
+Four forms of record are read, from JSONL, parquet or a dataset, and may be mixed:
 
-    {"prompt": ..., "chosen": ..., "rejected": ...}                     a pair; "tie": true for a tie
+    {"prompt": ..., "chosen": ..., "rejected": ...}                     a pair; "tie": true, "margin": 0.5
     {"prompt": ..., "completions": [...], "ranks": [...]}               a whole ranking
     {"group": ..., "prompt": ..., "completion": ..., "rank": ...}       one completion of a ranking
+    {"prompt": ..., "completion": ..., "rating": ...}                   one rated completion of a prompt
 
-A smaller rank is better, and equal ranks are a tie. ``annotator`` may stand in any record.
+A smaller rank is better, and equal ranks are a tie. ``annotator`` and ``user_id`` may stand in any record.
+`textrl.data.preferences.schema` has all forms and columns.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from textrl.data.preferences.rated import RatedCompletion, rated
+from textrl.data.preferences.schema import canonical, ranks_of
 from textrl.data.records import read_records
 from textrl.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,8 @@ class RankingGroup:
         ranks: K numbers; smaller is better, equal is a tie.
         annotator: Who ranked, where known: splits by person need it.
         group: The id in the file, where there is one.
+        margin: Of a pair: how much better the first completion is, where people said so; >= 0.
+        user_id: Who wrote the prompt, where known.
     """
 
     prompt: str
@@ -39,6 +48,8 @@ class RankingGroup:
     ranks: tuple[float, ...]
     annotator: str | None = None
     group: str | None = None
+    margin: float | None = None
+    user_id: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.completions) < 2:
@@ -49,6 +60,11 @@ class RankingGroup:
             )
         if not all(math.isfinite(rank) for rank in self.ranks):
             raise UserError(f"The ranks {list(self.ranks)} are not all finite numbers; correct them.")
+        if self.margin is not None and not (len(self.ranks) == 2 and 0 <= self.margin < math.inf):
+            raise UserError(
+                f"The margin {self.margin} stands at a ranking of {len(self.ranks)}; a margin is a number "
+                "of 0 or more, and belongs to a pair."
+            )
 
 
 class RatedText(Protocol):
@@ -74,25 +90,84 @@ def read_rankings(source: str | Path, *, split: str = "train") -> list[RankingGr
         split: Which part of a dataset.
 
     Returns:
-        Groups in the order of their first record.
+        Groups in the order of their first record; then those that `rankings_from_ratings` makes.
 
     Raises:
         UserError: When the file or a record cannot be used; names the file and the line.
     """
+    return assemble(read_records(source, split=split))
+
+
+def assemble(records: Iterable[tuple[str, Mapping[str, Any]]]) -> list[RankingGroup]:
+    """Make rankings of (place, record); see `read_rankings`.
+
+    Raises:
+        UserError: When a record cannot be used; names its place.
+    """
     parts: dict[tuple[str, str | None], _Open] = {}
     groups: list[RankingGroup | _Open] = []
-    for where, record in read_records(source, split=split):
-        # Tables carry every column in every row, with None where it does not apply.
-        given = {str(column): value for column, value in record.items() if value is not None}
-        if "group" in given and "completion" in given:
-            key = (str(given["group"]), _annotator(given, where))
+    ratings: list[RatedCompletion] = []
+    for where, record in records:
+        form, given = canonical(record, where)
+        if form == "ranking_row":
+            key = (str(given["group"]), _name(given, "annotator"))
             if key not in parts:
-                parts[key] = _Open(where, _text(given, "prompt", where), key)
+                parts[key] = _Open(where, given["prompt"], key, _name(given, "user_id"))
                 groups.append(parts[key])
             parts[key].add(given, where)
+        elif form == "rating":
+            ratings.append(rated(given, where))
         else:
-            groups.append(_whole(given, where))
-    return [group.close() if isinstance(group, _Open) else group for group in groups]
+            groups.append(_whole(form, given, where))
+    made = [group.close() if isinstance(group, _Open) else group for group in groups]
+    return made + rankings_from_ratings(ratings) if ratings else made
+
+
+def rankings_from_ratings(ratings: Sequence[RatedCompletion]) -> list[RankingGroup]:
+    """Rank the rated completions of each prompt: one ranking for each annotator, by that person's ratings.
+
+    Completions belong together that share a ``group``, or, without one, the prompt. Ratings whose
+    annotators are not known give one ranking by their mean. A completion that one person rated twice
+    has the mean of both. A prompt of which somebody rated one completion only gives no ranking of
+    theirs; how many there were is logged.
+
+    Raises:
+        UserError: When no prompt has two completions that one person rated, or a record has neither
+            prompt nor group, so that nothing says which completions compare.
+    """
+    together: dict[tuple[str, str, str | None], dict[str, list[float]]] = {}
+    first: dict[tuple[str, str, str | None], RatedCompletion] = {}
+    for entry in ratings:
+        if not entry.prompt.strip() and entry.group is None:
+            raise UserError(
+                f"{entry.where}: a rating without a prompt and without a 'group' says not what it compares "
+                "with; add 'group', or rank the texts with textrl.data.rankings.groups_from_ratings."
+            )
+        names: Sequence[str | None] = entry.annotators or (None,)
+        values = [(value,) for value in entry.ratings] if entry.annotators else [entry.ratings]
+        for name, given in zip(names, values, strict=True):
+            # A group's id outranks the prompt; the prompt stays in the key so that groups cannot mix two.
+            key = (entry.group or "", entry.prompt, name)
+            first.setdefault(key, entry)
+            mean = sum(given) / len(given)
+            together.setdefault(key, {}).setdefault(entry.completion, []).append(mean)
+    groups = []
+    for key, texts in together.items():
+        if len(texts) > 1:
+            ranks = ranks_of([sum(values) / len(values) for values in texts.values()])
+            entry = first[key]
+            groups.append(
+                RankingGroup(entry.prompt, tuple(texts), ranks, key[2], entry.group, user_id=entry.user_id)
+            )
+    alone = len(together) - len(groups)
+    if not groups:
+        raise UserError(
+            f"{ratings[0].where}: no prompt has two completions that one person rated, so nothing can be "
+            "ranked; train on the ratings themselves, or collect more completions a prompt."
+        )
+    if alone:
+        _log.warning("%d prompts with one rated completion (per annotator) give no ranking.", alone)
+    return groups
 
 
 def groups_from_ratings(
@@ -151,18 +226,18 @@ class _Open:
     where: str
     prompt: str
     key: tuple[str, str | None]
+    user_id: str | None = None
     completions: list[str] = field(default_factory=list)
     ranks: list[float] = field(default_factory=list)
 
-    def add(self, record: Mapping[str, Any], where: str) -> None:
-        prompt = _text(record, "prompt", where)
-        if prompt != self.prompt:
+    def add(self, given: Mapping[str, Any], where: str) -> None:
+        if given["prompt"] != self.prompt:
             raise UserError(
-                f"{where}: the group '{record['group']}' has another prompt here than at {self.where}; give "
+                f"{where}: the group '{given['group']}' has another prompt here than at {self.where}; give "
                 "each prompt a group of its own."
             )
-        self.completions.append(_text(record, "completion", where))
-        self.ranks.append(_number(record.get("rank"), "rank", where))
+        self.completions.append(given["completion"])
+        self.ranks.append(float(given["rank"]))
 
     def close(self) -> RankingGroup:
         group, annotator = self.key
@@ -170,62 +245,45 @@ class _Open:
             raise UserError(
                 f"{self.where}: the group '{group}' has only one completion; a ranking needs two."
             )
-        return RankingGroup(self.prompt, tuple(self.completions), tuple(self.ranks), annotator, group)
+        return RankingGroup(
+            self.prompt,
+            tuple(self.completions),
+            tuple(self.ranks),
+            annotator,
+            group,
+            user_id=self.user_id,
+        )
 
 
-def _whole(record: Mapping[str, Any], where: str) -> RankingGroup:
-    """Read a line that holds a pair or a whole ranking."""
-    annotator = _annotator(record, where)
-    group = str(record["group"]) if record.get("group") is not None else None
-    if "chosen" in record or "rejected" in record:
-        texts = (_text(record, "chosen", where), _text(record, "rejected", where))
-        tie = record.get("tie", False)
-        if not isinstance(tie, bool):
-            raise UserError(f"{where}: 'tie' is {tie!r}; write true or false.")
-        ranks = (1.0, 1.0) if tie else (1.0, 2.0)
-        return RankingGroup(_text(record, "prompt", where), texts, ranks, annotator, group)
-    if "completions" in record and "ranks" in record:
-        completions, ranks_ = record["completions"], record["ranks"]
-        if not isinstance(completions, list) or not isinstance(ranks_, list):
-            raise UserError(f"{where}: 'completions' and 'ranks' must be lists of equal length.")
-        for text in completions:
-            if not isinstance(text, str):
-                raise UserError(f"{where}: a completion is {text!r}; every completion must be text.")
-        try:
-            return RankingGroup(
-                _text(record, "prompt", where),
-                tuple(completions),
-                tuple(_number(rank, "ranks", where) for rank in ranks_),
-                annotator,
-                group,
-            )
-        except UserError as error:
-            raise error if str(error).startswith(where) else UserError(f"{where}: {error}") from None
-    raise UserError(
-        f"{where} has the columns {', '.join(sorted(record)) or '(none)'}; a ranking has prompt, chosen, "
-        "rejected, or prompt, completions, ranks, or group, prompt, completion, rank."
+def _whole(form: str, given: Mapping[str, Any], where: str) -> RankingGroup:
+    """Make a ranking of a canonical record that holds a pair or a whole ranking."""
+    margin = None
+    completions: tuple[str, ...]
+    ranks: tuple[float, ...]
+    if form == "pair":
+        completions = (given["chosen"], given["rejected"])
+        ranks = (1.0, 1.0) if given.get("tie") else (1.0, 2.0)
+        margin = float(given["margin"]) if "margin" in given else None
+    elif form == "ranking":
+        completions = tuple(given["completions"])
+        ranks = tuple(float(rank) for rank in given["ranks"])
+    elif form == "demonstration" and "group" in given:
+        raise UserError(f"{where}: 'rank' is None; it must be a finite number (1 is best).")
+    else:
+        raise UserError(
+            f"{where} has the columns {', '.join(sorted(given))}; a ranking has prompt, chosen, "
+            "rejected, or prompt, completions, ranks, or group, prompt, completion, rank."
+        )
+    return RankingGroup(
+        given["prompt"],
+        completions,
+        ranks,
+        _name(given, "annotator"),
+        _name(given, "group"),
+        margin,
+        _name(given, "user_id"),
     )
 
 
-def _text(record: Mapping[str, Any], column: str, where: str) -> str:
-    if column not in record:
-        raise UserError(f"{where} has no '{column}'; add it.")
-    value = record[column]
-    if not isinstance(value, str):
-        raise UserError(f"{where}: '{column}' is {value!r}; it must be text.")
-    if "\0" in value:
-        raise UserError(f"{where}: '{column}' contains a NUL character; remove it.")
-    return value
-
-
-def _number(value: Any, column: str, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(f"{where}: '{column}' is {value!r}; it must be a finite number (1 is best).")
-    return float(value)
-
-
-def _annotator(record: Mapping[str, Any], where: str) -> str | None:
-    value = record.get("annotator")
-    if value is None or isinstance(value, str | int):
-        return None if value is None else str(value)
-    raise UserError(f"{where}: 'annotator' is {value!r}; it must be text or a number.")
+def _name(given: Mapping[str, Any], column: str) -> str | None:
+    return str(given[column]) if column in given else None

@@ -10,7 +10,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from textrl.errors import UserError, did_you_mean
 #: ``"prompts.jsonl, line 3"``: where a record stands.
 Place = str
 Records = Iterator[tuple[Place, Mapping[str, Any]]]
+#: Told of a line that is no record, where reading goes on behind it.
+Bad = Callable[[UserError], None]
 
 _LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 _TABLES = (".parquet",)
@@ -27,12 +29,14 @@ _HUB_ID = re.compile(r"[\w]([\w.-]*[\w])?(/[\w]([\w.-]*[\w])?)?", re.ASCII)
 _OTHER = (".json", ".json.gz", ".csv", ".tsv", ".txt", ".yaml", ".yml", ".gz", ".zip", ".arrow", ".xlsx")
 
 
-def read_records(source: str | Path, *, split: str = "train") -> Records:
+def read_records(source: str | Path, *, split: str = "train", bad: Bad | None = None) -> Records:
     """Yield (place, record) from a file, a folder or a hub id.
 
     Args:
         source: A ``.jsonl(.gz)`` or ``.parquet`` file, or what `datasets` loads.
         split: Which part of a dataset.
+        bad: Called with what is wrong with a line, which is then passed over; without it the first such
+            line ends the reading.
 
     Raises:
         UserError: On anything that cannot be read; names the file and the line.
@@ -47,7 +51,7 @@ def read_records(source: str | Path, *, split: str = "train") -> Records:
     if not path.exists():
         raise UserError(f"{source}: there is no such file.{_nearby(path)}")
     if path.name.lower().endswith(_LINES):
-        return _json_lines(path)
+        return _json_lines(path, bad)
     if path.name.lower().endswith(_TABLES):
         return _parquet(path)
     raise UserError(
@@ -71,7 +75,7 @@ def _nearby(path: Path) -> str:
     return hint if "mean" in hint else ""
 
 
-def _json_lines(path: Path) -> Records:
+def _json_lines(path: Path, bad: Bad | None) -> Records:
     opened = gzip.open if path.suffix.lower() == ".gz" else open
     empty = True
     try:
@@ -81,7 +85,14 @@ def _json_lines(path: Path) -> Records:
                 if content.strip():
                     empty = False
                     place = f"{path}, line {number}"
-                    yield place, _json_object(place, content)
+                    try:
+                        record = _json_object(place, content)
+                    except UserError as error:
+                        if bad is None:
+                            raise
+                        bad(error)
+                        continue
+                    yield place, record
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{path}: the file is damaged or not gzip ({error}); write it again.") from error
     except OSError as error:

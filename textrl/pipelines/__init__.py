@@ -19,6 +19,9 @@ Pipeline = Callable[["ConfigNode", "Registry", Path, bool, list[str]], int]
 PIPELINES = {
     "rlhf": "textrl.pipelines.rlhf:run",
     "frontier": "textrl.pipelines.frontier:run",
+    "reward_model": "textrl.pipelines.reward_model:run",
+    "online_loop": "textrl.pipelines.loop:run",
+    "summarize": "textrl.pipelines.summaries:run",
 }
 
 

@@ -61,9 +61,11 @@ class PPOPTXSettings:
         rollout_batch_size: Sequences generated together, which bounds the key-value cache; None is all
             of an iteration's. Halved by itself like `micro_batch_size`.
         temperature: Of sampling, and of every log-probability (paper: 1).
-        learning_rate: Of the policy, constant after the warm-up. Not in the paper for the released models.
+        learning_rate: Of the policy, at its peak. Not in the paper for the released models.
         value_learning_rate: Paper: 9e-6.
-        warmup_iterations: The rate rises from a tenth of its peak over these (paper: 10).
+        warmup_iterations: Both rates rise from a tenth of their peaks over these (paper: 10).
+        decay_iterations: Both rates fall in a straight line to zero at the end of this many iterations, as
+            in lm-human-preferences, and stay at the last one's after it; 0 keeps them constant (paper).
         adam_beta1: Paper: 0.9.
         adam_beta2: Paper: 0.95.
         weight_decay: Not in the paper.
@@ -114,6 +116,7 @@ class PPOPTXSettings:
     learning_rate: float = 1e-5
     value_learning_rate: float = 9e-6
     warmup_iterations: int = 10
+    decay_iterations: int = 0
     adam_beta1: float = 0.9
     adam_beta2: float = 0.95
     weight_decay: float = 0.0
@@ -152,7 +155,7 @@ class PPOPTXSettings:
         for name in ("gamma", "lam", "ema_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
-        for name in ("ptx_coef", "value_coef", "lora_rank"):
+        for name in ("ptx_coef", "value_coef", "lora_rank", "warmup_iterations", "decay_iterations"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if self.episodes_per_iteration % self.minibatches:

@@ -63,11 +63,10 @@ class Updater:
         self.sizes = BatchSizes.of(settings)
         self.ratios = Ratios()
 
-    def warm_up(self, iteration: int) -> float:
-        """Set the learning rates of an iteration (from 0): a tenth of the peak, rising linearly."""
+    def set_rates(self, iteration: int) -> float:
+        """Set the learning rates of an iteration (from 0) and return the policy's."""
         settings = self.settings
-        done = min(1.0, iteration / settings.warmup_iterations) if settings.warmup_iterations else 1.0
-        factor = 0.1 + 0.9 * done
+        factor = rate_factor(iteration, settings.warmup_iterations, settings.decay_iterations)
         policy_rate = settings.learning_rate * self.policy_rate_factor * factor
         for optimizer, rate in (
             (self.policy_optimizer, policy_rate),
@@ -80,7 +79,7 @@ class Updater:
     def update(self, experience: Experience, iteration: int) -> dict[str, float]:
         """Take the optimizer steps of one iteration and return the figures to log."""
         settings = self.settings
-        rate = self.warm_up(iteration)
+        rate = self.set_rates(iteration)
         totals: dict[str, float] = defaultdict(float)
         steps = 0
         first_kl = math.nan
@@ -273,6 +272,22 @@ class Updater:
         for chunk in order.view(settings.minibatches, -1).tolist():
             rows = [row_of[number] for number in chunk if number in row_of]
             yield torch.tensor(rows, dtype=torch.int64, device=experience.ids.device)
+
+
+def rate_factor(iteration: int, warmup: int, decay: int) -> float:
+    """Return the share of the peak learning rate at which an iteration (from 0) is trained.
+
+    A tenth of the peak, rising in a straight line over `warmup` iterations (Ouyang et al. 2022, C.4), times
+    what is left of a straight line to zero after `decay` iterations (lm-human-preferences); 0 is no line.
+
+    Args:
+        iteration: From 0.
+        warmup: Iterations.
+        decay: Iterations; the rate of the last of them is kept after it.
+    """
+    risen = 0.1 + 0.9 * min(1.0, iteration / warmup) if warmup else 1.0
+    left = max(1.0 - iteration / decay, 1.0 / decay) if decay else 1.0
+    return risen * left
 
 
 def _columns(mask: Tensor) -> slice:

@@ -98,7 +98,11 @@ def evaluate_last(
 def evaluation_task(context: Context, tokenizer: PreTrainedTokenizerBase, rewards: RewardSum) -> TokenTask:
     """Return the task of the held-out prompts."""
     return TokenTask(
-        read_prompts(list(context.material.prompts_test), tokenizer, max_prompt_tokens=256),
+        read_prompts(
+            list(context.material.prompts_test),
+            tokenizer,
+            max_prompt_tokens=context.settings.max_prompt_tokens,
+        ),
         tokenizer,
         len(tokenizer),
         {tokenizer.eos_token_id},

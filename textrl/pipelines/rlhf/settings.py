@@ -91,6 +91,7 @@ class RLHFSettings:
         pipeline: ``rlhf``.
         model: Where the policy starts: registered name, folder, GGUF file or hub id.
         max_new_tokens: Length of a response.
+        max_prompt_tokens: A longer prompt is refused.
         iterations: Of PPO-ptx.
         data: See `DataSettings`.
         sft: See `SFTSettings`.
@@ -105,6 +106,7 @@ class RLHFSettings:
     model: str
     pipeline: str = "rlhf"
     max_new_tokens: int = 20
+    max_prompt_tokens: int = 256
     iterations: int = 20
     data: DataSettings = field(default_factory=DataSettings)
     sft: SFTSettings = field(default_factory=SFTSettings)

@@ -144,7 +144,7 @@ def make_learner(context: Context, stage: str) -> PPOPTX:
     rewards = make_rewards(context)
     _, tokenizer = load_causal_lm(ppo_settings.policy)
     task = TokenTask(
-        read_prompts(list(context.material.prompts), tokenizer, max_prompt_tokens=256),
+        read_prompts(list(context.material.prompts), tokenizer, max_prompt_tokens=settings.max_prompt_tokens),
         tokenizer,
         len(tokenizer),
         {tokenizer.eos_token_id},

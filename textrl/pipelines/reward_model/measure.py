@@ -1,0 +1,141 @@
+"""Accuracy of reward models on held-out pairs, with intervals, and what a single person reaches.
+
+Pairs that share a text are not independent. So texts (or groups) are drawn with replacement, never
+pairs (Efron & Tibshirani 1993, ch. 8). Shapes: ``N`` texts, ``G`` groups.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import combinations, permutations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textrl.data.rankings import RankingGroup
+from textrl.data.ratings import Rated
+from textrl.evaluation.statistics import Interval
+
+Floats = NDArray[np.float64]
+_RESAMPLES = 1000
+#: 720 orders; ten times as many for each completion more.
+_MOST_ORDERED = 6
+
+
+def rated_accuracy(scores: Floats, means: Floats, *, gap: float, seed: int = 0) -> tuple[Interval, int]:
+    """Return the share of pairs in people's order, with its 95 % interval over texts, and the pairs.
+
+    Args:
+        scores: (N,) of the reward model; equal scores count half.
+        means: (N,) mean ratings.
+        gap: Pairs count whose means differ by this and more.
+        seed: Of the resampling.
+    """
+    apart = means[:, None] - means[None, :]
+    pairs = (apart >= gap - 1e-9) & (apart > 0)  # 2.2 - 1.2 is less than 1 in binary
+    distance = scores[:, None] - scores[None, :]
+    right = pairs * ((distance > 0) + 0.5 * (distance == 0))
+    return _over_texts(right, pairs.astype(np.float64), seed), int(pairs.sum())
+
+
+def rater_accuracy(texts: Sequence[Rated], *, gap: float, seed: int = 0) -> Interval:
+    """Return how often one person's ratings order those pairs as the means of all do: the ceiling.
+
+    For each of the two texts one rating is drawn from the ratings that it got; equal ones count half.
+    The share is the mean over all draws, computed and not drawn. The person is part of the mean, which
+    flatters them a little.
+
+    Args:
+        texts: With their single ratings.
+        gap: Pairs count whose means differ by this and more.
+        seed: Of the resampling.
+    """
+    means = np.array([text.mean for text in texts])
+    apart = means[:, None] - means[None, :]
+    pairs = (apart >= gap - 1e-9) & (apart > 0)
+    levels = np.unique([rating for text in texts for rating in text.ratings])
+    share = np.array([[text.ratings.count(int(one)) / len(text.ratings) for one in levels] for text in texts])
+    below = np.cumsum(share, axis=1) - share  # P(rating < level)
+    wins = share @ below.T + 0.5 * share @ share.T
+    return _over_texts(wins * pairs, pairs.astype(np.float64), seed)
+
+
+def group_accuracy(
+    scores: Sequence[Sequence[float] | Floats], groups: Sequence[RankingGroup], *, seed: int = 0
+) -> tuple[Interval, int, int]:
+    """Return pair accuracy within groups, its 95 % interval over prompts, decided pairs and ties.
+
+    Args:
+        scores: G lists of K scores.
+        groups: G groups; those of one prompt are drawn together.
+        seed: Of the resampling.
+    """
+    tallies: dict[str, list[float]] = {}
+    ties = 0
+    for number, (own, group) in enumerate(zip(scores, groups, strict=True)):
+        tally = tallies.setdefault(group.prompt if group.prompt.strip() else f"\0{number}", [0.0, 0.0])
+        for i in range(len(own)):
+            for j in range(i + 1, len(own)):
+                order = np.sign(group.ranks[j] - group.ranks[i])
+                if order == 0:
+                    ties += 1
+                    continue
+                tally[0] += 0.5 + 0.5 * float(np.sign(own[i] - own[j]) * order)
+                tally[1] += 1
+    right, decided = np.array(list(tallies.values())).T
+    return _ratio(right, decided, seed), int(decided.sum()), ties
+
+
+def order_ceiling(groups: Sequence[RankingGroup]) -> float:
+    """Return the pair accuracy of the best scores there could be.
+
+    People's pairs can contradict each other (A over B over C over A), and no score agrees with all of them.
+    For each prompt all orders of its completions are tried.
+
+    Args:
+        groups: G groups; NaN where a prompt has more than `_MOST_ORDERED` completions, or none is decided.
+    """
+    wins: dict[str, Counter[tuple[str, str]]] = {}
+    for number, group in enumerate(groups):
+        own = wins.setdefault(group.prompt if group.prompt.strip() else f"\0{number}", Counter())
+        for i, j in permutations(range(len(group.completions)), 2):
+            if group.ranks[i] < group.ranks[j]:
+                own[group.completions[i], group.completions[j]] += 1
+    best = 0
+    for own in wins.values():
+        texts = sorted({text for pair in own for text in pair})
+        if len(texts) > _MOST_ORDERED:
+            return float("nan")
+        orders = permutations(texts)
+        best += max(sum(own[pair] for pair in combinations(order, 2)) for order in orders)
+    total = sum(own.total() for own in wins.values())
+    return best / total if total else float("nan")
+
+
+def _over_texts(right: Floats, pairs: Floats, seed: int) -> Interval:
+    """Bootstrap sum(right) / sum(pairs) of (N, N) matrices over texts."""
+    value = float(right.sum() / pairs.sum()) if pairs.sum() else float("nan")
+    draw, size, found = np.random.default_rng(seed), len(right), []
+    for _ in range(_RESAMPLES // 50):
+        # A text that was drawn twice is in twice as many pairs.
+        times = draw.multinomial(size, np.full(size, 1 / size), size=50).astype(np.float64)
+        upper, lower = ((times @ right) * times).sum(1), ((times @ pairs) * times).sum(1)
+        found.append(upper[lower > 0] / lower[lower > 0])
+    return _interval(value, np.concatenate(found))
+
+
+def _ratio(right: Floats, decided: Floats, seed: int) -> Interval:
+    """Bootstrap sum(right) / sum(decided) of (G,) sums over prompts."""
+    value = float(right.sum() / decided.sum()) if decided.sum() else float("nan")
+    size = len(right)
+    times = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=_RESAMPLES)
+    upper, lower = times @ right, times @ decided
+    return _interval(value, upper[lower > 0] / lower[lower > 0])
+
+
+def _interval(value: float, drawn: Floats) -> Interval:
+    if not len(drawn):
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(value, float(low), float(high))
