@@ -38,23 +38,23 @@ def test_the_simulated_labeler_ranks_by_rouge_and_keeps_ties() -> None:
     assert (group.group, group.prompt) == ("7", text.prompt)
 
 
+def write_set(file: Path) -> None:
+    """Write 60 short texts and their summaries in TRL's columns."""
+    text = "File number {} is read as a whole and then closed." + TRAILER
+    rows = [{"prompt": text.format(i), "completion": f"Read {i}."} for i in range(60)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The offline config itself, with less of everything, on a file in TRL's columns."""
     folder = tmp_path_factory.mktemp("summaries")
-    rows = [
-        {
-            "prompt": f"File number {i} is read as a whole and then closed.{TRAILER}",
-            "completion": f"Read {i}.",
-        }
-        for i in range(60)
-    ]
-    (folder / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_set(folder / "set.jsonl")
     people = {"prompt": "A text of somebody else.\n\nTL;DR:", "chosen": " A text.", "rejected": " No."}
     (folder / "people.jsonl").write_text(json.dumps(people) + "\n")
     less = {
         "data.source": folder / "set.jsonl",
-        "data.sizes": "{sft: 24, rm: 12, rm_test: 6, test: 8}",
+        "data.sizes": "{sft: 12, rm: 6, rm_test: 3, test: 4}",
         "candidates.add": f"[{folder / 'people.jsonl'}]",
         "candidates.origins": "[current, initial, pretrained, reference, lead]",
         "iterations": 1, "max_new_tokens": 8, "sft.max_steps": 2, "sft.batch_size": 4,
@@ -69,14 +69,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_leaves_candidates_rankings_models_and_a_report(finished: Path) -> None:
     lines = (finished / "data" / "candidates.jsonl").read_text().splitlines()
     candidates = [json.loads(line) for line in lines]
-    assert len(candidates) == 5 * 18
+    assert len(candidates) == 5 * 9
     assert {row["origin"] for row in candidates} == {"current", "initial", "pretrained", "reference", "lead"}
     groups = [
         group
         for name in ("rankings", "rankings_test")
         for group in read_rankings(finished / "data" / f"{name}.jsonl")
     ]
-    assert sorted(len(group.completions) for group in groups) == [2] + [5] * 18  # the pair is people's
+    assert sorted(len(group.completions) for group in groups) == [2] + [5] * 9  # the pair is people's
     for group in groups:
         if len(group.completions) == 5:
             assert group.ranks[3] == 1.0  # nothing is more like the reference than itself
@@ -94,7 +94,7 @@ def test_the_summary_compares_policies_and_baselines(finished: Path) -> None:
     assert 0 < table["lead"]["rouge_l"]["value"] < 1
     assert summary["headline"]["judge"] == "rouge_l"
     samples = [json.loads(line) for line in (finished / "samples.jsonl").read_text().splitlines()]
-    assert len(samples) == 8
+    assert len(samples) == 4
 
 
 def test_the_reward_is_0_on_average_for_reference_summaries(finished: Path) -> None:
@@ -107,7 +107,7 @@ def test_the_reward_is_0_on_average_for_reference_summaries(finished: Path) -> N
     tokenizer = AutoTokenizer.from_pretrained(folder)
     rows = [json.loads(line) for line in (finished.parent / "set.jsonl").read_text().splitlines()]
     texts = [Summary(row["prompt"], " " + row["completion"]) for row in rows]
-    parts = deal(texts, SummarySizes(sft=24, rm=12, rm_test=6, test=8), 0)
+    parts = deal(texts, SummarySizes(sft=12, rm=6, rm_test=3, test=4), 0)
     scores = []
     for one in parts["sft"]:
         ids = tokenizer(one.prompt)["input_ids"] + tokenizer(one.completion)["input_ids"]
@@ -135,7 +135,9 @@ def test_the_reward_is_0_on_average_for_reference_summaries(finished: Path) -> N
 def test_what_cannot_work_is_said_in_one_sentence(
     overrides: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["run", str(OFFLINE), *overrides, "--runs-dir", str(tmp_path), "--name", "s"]) == 2
+    write_set(tmp_path / "set.jsonl")
+    given = ["--data.source", str(tmp_path / "set.jsonl"), *overrides]
+    assert main(["run", str(OFFLINE), *given, "--runs-dir", str(tmp_path), "--name", "s"]) == 2
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1

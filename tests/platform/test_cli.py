@@ -324,7 +324,8 @@ def test_run_checks_the_run_folder_before_anything_heavy(
     assert "'runs/c' holds a run already; add --resume" in error(capsys, "run", "c.yaml")
     assert "'../c' cannot be the name of a run" in error(capsys, "run", "c.yaml", "--name", "../c")
     message = error(capsys, "run", "c.yaml", "--name", "x", "--runs-dir", "elsewhere")
-    assert message == "textrl: error: c.yaml: name a 'pipeline' (rlhf, frontier) or a 'learner'."
+    there = "rlhf, frontier, reward_model, online_loop, summarize"
+    assert message == f"textrl: error: c.yaml: name a 'pipeline' ({there}) or a 'learner'."
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.yaml", "runs"], "nothing half-written"
     message = error(capsys, "run", "c.yaml", "--name", "x", "--pipeline", "rlfh")
     assert "command line (--pipeline): there is no pipeline 'rlfh'. Did you mean 'rlhf'?" in message

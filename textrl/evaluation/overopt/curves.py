@@ -21,9 +21,17 @@ _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 @dataclass(frozen=True)
 class Band:
-    """A score over distance: (N,) mean over seeds and 95 % interval of the mean; empty edges for one seed."""
+    """A score over distance.
+
+    Attributes:
+        mean: (N,) over seeds.
+        se: (N,) standard error of the mean; this and the interval are empty for one seed.
+        lo: (N,) lower end of the mean's 95 % t interval.
+        hi: (N,) upper end.
+    """
 
     mean: list[float]
+    se: list[float]
     lo: list[float]
     hi: list[float]
 
@@ -165,5 +173,6 @@ def _band(values: Floats) -> Band:
     """Return the band of (S, N) values."""
     mean, lo, hi = mean_interval(values)
     if len(values) < 2:
-        return Band(mean.tolist(), [], [])
-    return Band(mean.tolist(), lo.tolist(), hi.tolist())
+        return Band(mean.tolist(), [], [], [])
+    error = values.std(0, ddof=1) / math.sqrt(len(values))
+    return Band(mean.tolist(), error.tolist(), lo.tolist(), hi.tolist())

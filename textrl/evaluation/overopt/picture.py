@@ -19,6 +19,8 @@ from textrl.report.text import esc
 _WIDTH, _LEFT, _TOP, _GAP = 1000, 52, 74, 44
 _PLOT, _HEIGHT, _ROW = 446, 340, 20
 _FONT = 'font-family="system-ui,-apple-system,Segoe UI,Roboto,Arial,sans-serif"'
+#: A law that explains less of the measured gains is in the tables only: its line would follow nothing.
+_LEAST_R2 = 0.5
 _TITLES: dict[Method, str] = {"best_of_n": "Best-of-n", "ppo": "PPO"}
 
 
@@ -52,7 +54,10 @@ def draw(shown: Sequence[Shown]) -> str:
         parts.append(_line([(at_x, at_y - 4), (at_x + 24, at_y - 4)], colour, 2.2, ""))
         parts.append(_text(at_x + 30, at_y, one.name, size=13))
     height = below + (-(-len(shown) // 3)) * _ROW + 24
-    note = "Shaded: 95 % t interval of the gold score over seeds. Dotted: the fitted law (Gao et al. 2022)."
+    note = (
+        "Shaded: the gold score's standard error over seeds. Dotted: the law of Gao et al. (2022), where it "
+        f"explains {_LEAST_R2:.0%} or more."
+    )
     parts.append(_text(_LEFT, height - 14, note, size=12, colour="#555"))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" '
@@ -103,7 +108,7 @@ def _panel(method: Method, shown: Sequence[Shown], left: float, y: scales.Axis) 
 
 def _curves(frame: _Frame, curves: Curves, law: Fit | None, colour: str) -> str:
     parts = [_band(frame, curves.d, curves.gold, colour)]
-    if law is not None:
+    if law is not None and law.r2 >= _LEAST_R2:
         d = np.linspace(0, max(curves.d), 60)
         low, high = frame.y.lo, frame.y.hi
         inside = [(a, b) for a, b in zip(d.tolist(), law.at(d).tolist(), strict=True) if low <= b <= high]
@@ -114,10 +119,13 @@ def _curves(frame: _Frame, curves: Curves, law: Fit | None, colour: str) -> str:
 
 
 def _band(frame: _Frame, d: Sequence[float], band: Band, colour: str) -> str:
-    """Return the interval as a quadrilateral for each step: a path that turns back would cross itself."""
-    if not band.lo:
+    """Return mean -+ standard error, a quadrilateral a step: paths that turn back would cross themselves."""
+    if not band.se:
         return ""
-    upper, lower = frame.path(d, band.hi), frame.path(d, band.lo)
+    upper, lower = (
+        frame.path(d, [mean + sign * error for mean, error in zip(band.mean, band.se, strict=True)])
+        for sign in (1, -1)
+    )
     pieces = []
     for i in range(len(d) - 1):
         corners = (upper[i], upper[i + 1], lower[i + 1], lower[i])
