@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,13 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from textrl.errors import UserError
-from textrl.models.heads import is_decoder
+from textrl.models.heads import fill_template, is_decoder
 from textrl.models.sources import one_line, quiet_transformers, resolve
 from textrl.protocols import Batch
 from textrl_reward_model.settings import RewardModelRewardSettings
 
 #: Tokenizers say so when they do not know a limit.
 _NO_LIMIT = 10**9
-_SLOT = re.compile(r"\{(prompt|response)\}")
 
 
 class Encoder:
@@ -73,9 +71,7 @@ class Encoder:
         if self.settings.chat:
             turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
             return str(self.tokenizer.apply_chat_template(turns, tokenize=False))
-        # One pass, so that a prompt that contains "{response}" stays as it is.
-        texts = {"prompt": prompt, "response": response}
-        return _SLOT.sub(lambda slot: texts[slot[1]], self.settings.template)
+        return fill_template(self.settings.template, prompt, response)
 
     def _nothing(self) -> list[int]:
         """A text without tokens is read as one special token."""

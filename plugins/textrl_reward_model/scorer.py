@@ -6,6 +6,7 @@ own length, ``H`` width.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ class Scorer:
         """
         model, tokenizer = load_scorer(settings.model)
         warn_of_padding(settings.model, model, tokenizer)
-        self.settings = settings
+        settings = self.settings = _with_own_template(settings, model)
         self.model: PreTrainedModel = model.eval().requires_grad_(False)
         self.tokenizer: PreTrainedTokenizerBase = tokenizer
         self.offset = (
@@ -157,6 +158,21 @@ class Scorer:
         pooled = hidden[torch.arange(len(rows), device=device), lengths - 1]
         scores: Tensor = self.model.score(pooled).squeeze(-1).float()
         return scores
+
+
+def _with_own_template(
+    settings: RewardModelRewardSettings, model: PreTrainedModel
+) -> RewardModelRewardSettings:
+    """Return the settings with the template that the model was trained on, where the user gave none."""
+    own = getattr(model.config, "textrl_template", PLAIN)
+    if own == PLAIN or settings.template != PLAIN or settings.chat:
+        return settings
+    if settings.ids == "shared":
+        raise UserError(
+            f"the reward model {settings.model} was trained on the template {own!r}, so ids cannot be "
+            "shared; set ids to 'retokenise' or 'auto'."
+        )
+    return replace(settings, template=own)
 
 
 def _shares_ids(

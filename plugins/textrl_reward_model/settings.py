@@ -26,7 +26,8 @@ class RewardModelRewardSettings:
         policy_tokenizer: Name, folder or hub id of the policy's tokenizer, which "auto" compares; pipelines
             fill it in.
         template: What the model reads when text is tokenised again; "{prompt}" and "{response}" stand
-            for the two texts.
+            for the two texts. A model that was trained on another template than the plain one says so in
+            its config (`textrl_template`), and that is read unless one is given here.
         chat: Use the reward model's own chat template (a user and an assistant turn) instead.
         use_offset: Subtract `textrl_reward_offset` of the model's config, which makes demonstrations
             score 0 on average; 0 where the config has none.

@@ -15,16 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textrl.cli import main
+from textrl.config import build
 from textrl.data.rankings import RankingGroup
 from textrl.data.ratings import Rated
 from textrl.models.loading import load_scorer
-from textrl.pipelines.reward_model.material import split_by_prompt
+from textrl.pipelines.reward_model.material import gather, split_by_prompt
 from textrl.pipelines.reward_model.measure import (
     group_accuracy,
     order_ceiling,
     rated_accuracy,
     rater_accuracy,
 )
+from textrl.pipelines.reward_model.settings import PreferenceData
 
 CONFIG: dict[str, Any] = {
     "pipeline": "reward_model",
@@ -97,6 +99,27 @@ def test_an_ensemble_and_a_resume(run: Any) -> None:
     # The groups were drawn anew for each member, or the convex fits would be the same.
     assert not torch.allclose(weights[0], weights[1])
     assert len(summary(folder)["arms"][0]["members"]) == 2
+
+
+def test_a_template_is_read_and_kept(run: Any) -> None:
+    training = {"layers": 1, "mode": "linear", "l2": [0.1], "append_eos": False}
+    template = "Somebody said: {response} That was"
+    code, folder = run("template", training={**training, "template": template})
+    assert code == 0
+    model, tokenizer = load_scorer(str(folder / "models" / "reward_model"))
+    assert model.config.textrl_template == template
+    material = gather(build(PreferenceData, CONFIG["data"], where=str), ["kwise"])
+    groups = material.test
+    scores = []
+    for group in groups:
+        for text in group.completions:
+            ids = tokenizer(template.replace("{response}", text), return_tensors="pt").input_ids
+            with torch.no_grad():
+                scores.append(float(model(ids).logits))
+    sized = np.array(scores).reshape(len(groups), -1).tolist()
+    expected, _, _ = group_accuracy(sized, groups)
+    assert summary(folder)["arms"][0]["group_accuracy"]["value"] == pytest.approx(expected.value)
+    assert run("eos", training={**training, "template": template, "append_eos": True})[0] == 2
 
 
 def test_a_file_is_parted_by_prompt(run: Any, tmp_path: Path) -> None:

@@ -214,6 +214,20 @@ class TestTemplates:
         texts = [reward.encoder._text(p, t) for p, t in zip(tricky.prompt_text, tricky.text, strict=True)]
         assert texts[0] == "the good and {response} x"
 
+    def test_a_model_brings_the_template_it_was_trained_on(self, tmp_path, scorer):
+        model, tokenizer = load_scorer(str(scorer))
+        model.config.textrl_template = "the {response} and {prompt}"
+        model.save_pretrained(tmp_path)
+        tokenizer.save_pretrained(tmp_path)
+        made = make_batch(samples(), NEEDS)
+        reward = build(tmp_path, policy_tokenizer=str(tmp_path))
+        assert not reward.shared
+        wanted = build(scorer, template="the {response} and {prompt}")(made)
+        assert torch.allclose(reward(made), wanted, atol=1e-6)
+        assert not torch.allclose(build(tmp_path, template="{response}")(made), wanted, atol=1e-3)
+        with pytest.raises(UserError, match="trained on the template"):
+            build(tmp_path, ids="shared")
+
     def test_chat_template(self, tmp_path, scorer):
         model, tokenizer = load_scorer(str(scorer))
         tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }} : {{ m['content'] }} . {% endfor %}"

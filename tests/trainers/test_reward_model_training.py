@@ -150,6 +150,7 @@ def test_demonstrations_score_zero_after_the_offset(kind: str, tmp_path: Path) -
     model.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert loaded.config.textrl_reward_offset == result.offset
+    assert loaded.config.textrl_append_eos is True, "scorers of text end it as training did"
     with torch.no_grad():
         scores = [plain_score(loaded, d.prompt, d.completion) - result.offset for d in demos]
     assert abs(torch.stack(scores).mean().item()) < 1e-5

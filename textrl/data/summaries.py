@@ -1,8 +1,8 @@
 """Texts with reference summaries, in TRL's columns: {"prompt": "... TL;DR:", "completion": " a summary"}.
 
-A set comes from a JSONL or parquet file or a `datasets` id, or from the Python installation: the
-documentation strings of the standard library, whose first line is by convention (PEP 257) a summary of the
-rest. Nothing of the library is imported, and nothing is downloaded.
+A set comes from a JSONL or parquet file or a `datasets` id, from a small grammar, or from the Python
+installation: the documentation strings of the standard library, whose first line is by convention (PEP 257) a
+summary of the rest. Nothing of the library is imported, and nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ TRAILER = "\n\nTL;DR:"
 #: Where the text begins in a prompt that has fields before it, as the TL;DR set does.
 _BODY = re.compile(r"(?:^|\n)\s*(?:POST|TEXT|ARTICLE|DOCUMENT):\s*")
 _WORD_RANGE, _SUMMARY_RANGE = (12, 28), (4, 16)
-_LIBRARY = "stdlib"
+#: What begins the second clause of a sentence of the small grammar.
+_CLAUSE = re.compile(r" (?:and|but|yet also)\b")
+_LIBRARY, _MADE = "stdlib", "made"
 #: Folders of the library with tests, tables, or what is installed by others.
 _NOT_READ = {"test", "tests", "site-packages", "idlelib", "lib2to3", "distutils", "encodings", "pydoc_data"}
 
@@ -74,18 +76,22 @@ class SummarySizes:
                 raise ValueError(f"{name} is {value}; every part needs at least 2 texts")
 
 
-def read_summaries(source: str, *, split: str = "train") -> list[Summary]:
+def read_summaries(source: str, *, split: str = "train", count: int = 1000, seed: int = 0) -> list[Summary]:
     """Read a set of texts and summaries.
 
     Args:
-        source: ``stdlib``, a ``.jsonl(.gz)`` or ``.parquet`` file, or what `datasets` loads.
+        source: ``made``, ``stdlib``, a ``.jsonl(.gz)`` or ``.parquet`` file, or what `datasets` loads.
         split: Which part of a dataset.
+        count: How many are made where the source is ``made``.
+        seed: Of what is made.
 
     Raises:
         UserError: On a file or a record that cannot be used; names the file and the line.
     """
     if source == _LIBRARY:
         return library_summaries()
+    if source == _MADE:
+        return made_summaries(count, seed)
     found = []
     for where, record in read_records(source, split=split):
         prompt, completion = (_column(record, name, where) for name in ("prompt", "completion"))
@@ -121,6 +127,27 @@ def deal(summaries: Sequence[Summary], sizes: SummarySizes, seed: int) -> dict[s
 def lead(text: str, words: int) -> str:
     """Return the first words of a text: the baseline that is hard to beat on news and easy elsewhere."""
     return " ".join(text.split()[:words])
+
+
+def made_summaries(count: int, seed: int) -> list[Summary]:
+    """Return pairs of sentences from a small grammar; the summary is the clause with the stronger feeling.
+
+    VADER's rules say which sentence that is (see `textrl.data.made`). A model made on the spot learns to
+    write such summaries in a minute, which it does not with real prose.
+
+    Args:
+        count: How many, all different.
+        seed: Of the grammar's choices.
+    """
+    from textrl.data.made import made_reviews
+
+    rated = made_reviews(2 * count, seed)
+    found = []
+    for first, second in zip(rated[::2], rated[1::2], strict=True):
+        stronger = first if abs(first.mean) >= abs(second.mean) else second
+        clause = _CLAUSE.split(stronger.text, maxsplit=1)[0]
+        found.append(Summary(f"{first.text} {second.text}{TRAILER}", f" {clause}."))
+    return found
 
 
 def library_summaries(folder: Path | None = None) -> list[Summary]:

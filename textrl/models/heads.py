@@ -6,6 +6,7 @@ own class does. Shapes: ``R`` rows, ``T`` tokens, ``H`` width of what the head's
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -15,6 +16,17 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from textrl.models.layers import base, blocks
 from textrl.models.stack import run_blocks, score_positions
+
+#: A reward model reads the prompt and the response, one after the other, unless its template says otherwise.
+PLAIN_TEMPLATE = "{prompt}{response}"
+_SLOT = re.compile(r"\{(prompt|response)\}")
+
+
+def fill_template(template: str, prompt: str, response: str) -> str:
+    """Put two texts in the places of ``{prompt}`` and ``{response}``."""
+    # One pass, so that a prompt that contains "{response}" stays as it is.
+    texts = {"prompt": prompt, "response": response}
+    return _SLOT.sub(lambda slot: texts[slot[1]], template)
 
 
 def is_decoder(model: PreTrainedModel) -> bool:

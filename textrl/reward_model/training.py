@@ -64,6 +64,8 @@ def train_reward_model(
         KeyboardInterrupt: On Ctrl-C, after a checkpoint.
     """
     _check_model(model, tokenizer, settings)
+    # Who scores texts with it later must end them as training did.
+    model.config.textrl_append_eos = settings.append_eos and is_decoder(model)
     accelerator = prepare(model, settings, accelerator)
     train = tokenise(model, tokenizer, groups, settings, "Group")
     val = tokenise(model, tokenizer, held_out, settings, "Held-out group")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from textrl.data.ratings import DOMAINS, Domain
 from textrl.errors import did_you_mean
+from textrl.models.heads import PLAIN_TEMPLATE
 from textrl.reward_model import RewardModelSettings
 
 
@@ -84,12 +85,25 @@ class ArmSettings(RewardModelSettings):
 
     Attributes:
         layers: Blocks of the backbone that are kept, from the first; None keeps all.
+        template: What the model reads, with ``{prompt}`` and ``{response}`` in the places of the two texts. A
+            question after the response gathers in the last token what the head is to find. The model's
+            config keeps it, and the reward ``reward_model`` then tokenises texts instead of sharing ids.
         pairs: ``together`` keeps all pairs of a prompt in one batch element; ``independent`` makes every
             decided pair a group of its own, which `batch_size` then counts.
     """
 
     layers: int | None = None
+    template: str = PLAIN_TEMPLATE
     pairs: Literal["together", "independent"] = "together"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if "{response}" not in self.template:
+            raise ValueError(f"template is {self.template!r}; it must contain '{{response}}'")
+        if self.template != PLAIN_TEMPLATE and self.append_eos:
+            raise ValueError(
+                "append_eos is on, but a text in a template ends where the template does; set it to false"
+            )
 
 
 @dataclass(frozen=True)

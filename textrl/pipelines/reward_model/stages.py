@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from textrl.data.rankings import RankingGroup
 from textrl.fit import checkpoint_step
+from textrl.models.heads import PLAIN_TEMPLATE, fill_template
 from textrl.models.layers import blocks
 from textrl.models.loading import load_scorer
 from textrl.models.sources import build_once
@@ -79,7 +81,7 @@ def train(context: Context, member: Member) -> dict[str, Any]:
     model, tokenizer = reward_backbone(
         context.settings.model, layers=settings.layers, seed=settings.seed, registry=context.registry
     )
-    groups = list(material.train)
+    groups = [_filled(group, settings) for group in material.train]
     if member.members > 1 and context.settings.resample:
         groups = random.Random(settings.seed).choices(groups, k=len(groups))
     if settings.pairs == "independent":
@@ -93,14 +95,17 @@ def train(context: Context, member: Member) -> dict[str, Any]:
             model,
             tokenizer,
             groups,
-            material.demonstrations,
+            [_as_read(one, settings) for one in material.demonstrations],
             settings,
             log=log,
             checkpoint_dir=checkpoints,
             resume=context.resume,
-            held_out=material.validation,
+            held_out=[_filled(group, settings) for group in material.validation],
         )
     cpu_s = time.process_time() - cpu_s
+
+    if settings.template != PLAIN_TEMPLATE:
+        model.config.textrl_template = settings.template
 
     def save(folder: Path) -> None:
         model.save_pretrained(folder)
@@ -126,9 +131,25 @@ def score_test(context: Context, member: Member) -> tuple[list[Floats], Floats]:
     count = len(examples)
     examples += [SFTExample("", text.text) for text in material.test_texts]
     model, tokenizer = load_scorer(str(context.run.path / member.folder))
-    scores = score_examples(model, tokenizer, examples, member.settings)
+    read = [_as_read(one, member.settings) for one in examples]
+    scores = score_examples(model, tokenizer, read, member.settings)
     sizes = [len(group.completions) for group in material.test]
     return np.split(scores[:count], np.cumsum(sizes)[:-1]), scores[count:]
+
+
+def _as_read(example: SFTExample, settings: ArmSettings) -> SFTExample:
+    """Return an example as the template shows it; a template's text is tokenised as a whole."""
+    if settings.template == PLAIN_TEMPLATE:
+        return example
+    return SFTExample("", fill_template(settings.template, example.prompt, example.completion))
+
+
+def _filled(group: RankingGroup, settings: ArmSettings) -> RankingGroup:
+    """Return a group as the template shows it."""
+    if settings.template == PLAIN_TEMPLATE:
+        return group
+    texts = [_as_read(SFTExample(group.prompt, text), settings).completion for text in group.completions]
+    return replace(group, prompt="", completions=tuple(texts))
 
 
 class Passes:

@@ -109,10 +109,8 @@ def rewards_of(context: Context, task: TokenTask, written: Sequence[str]) -> lis
     tokenizer = task.tokenizer
     assert tokenizer is not None  # the pipeline builds the task with one
     eos = min(task.eos_ids)
-    rows = [
-        [*ids[: task.max_new_tokens - 1], eos]
-        for ids in tokenizer(list(written), add_special_tokens=False)["input_ids"]
-    ]
+    # Whole, also where they are longer than a policy may write: references and baselines have no limit.
+    rows = [[*ids, eos] for ids in tokenizer(list(written), add_special_tokens=False)["input_ids"]]
     totals: list[float] = []
     size = context.settings.evaluation.batch_size
     for start in range(0, len(rows), size):

@@ -19,6 +19,7 @@ from textrl.errors import UserError
 from textrl.models.loading import load_causal_lm
 from textrl.models.precision import resolve_precision
 from textrl.models.sources import resolve
+from textrl.models.tiny import tiny_gpt2
 from textrl.pipelines.rlhf import stages
 from textrl.pipelines.rlhf.material import Material
 from textrl.pipelines.rlhf.pipeline import finish, run_stage, say
@@ -30,6 +31,8 @@ from textrl.registry import Registry
 from textrl.runs import Run
 from textrl.sft import SFTExample
 
+#: Name of the model that is made on the spot, with a tokenizer of the set's own words.
+MADE = "made"
 STAGES = ("sft", "candidates", "reward_model", "ppo", "evaluate")
 
 
@@ -41,9 +44,15 @@ def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, comma
     started = time.perf_counter()
     data = settings.data
     # Before the run folder exists: whatever is wrong with the set leaves nothing behind.
-    parts = deal(read_summaries(data.source, split=data.split), data.sizes, data.seed)
+    count = sum(vars(data.sizes).values())
+    texts = read_summaries(data.source, split=data.split, count=count, seed=data.seed)
+    parts = deal(texts, data.sizes, data.seed)
+    given = settings
+    if settings.model == MADE:
+        texts_sft = [one.prompt + one.completion for one in parts["sft"]]
+        settings = replace(settings, model=str(tiny_gpt2(texts_sft)))
     load_causal_lm(settings.model, registry=registry)
-    record = _open(settings, run_dir, resume, command)
+    record = _open(given, run_dir, resume, command)
     if not record.done("gather"):
         record.mark_done("gather", {"seconds": time.perf_counter() - started})
     material = Material(
@@ -85,7 +94,8 @@ def check(settings: SummarizeSettings, registry: Registry, node: ConfigNode) -> 
     for name in settings.rewards:
         if name not in settings.sources:
             raise UserError(f"{node.where(f'rewards.{name}')}: there is no source called '{name}'.")
-    resolve(settings.model, registry)
+    if settings.model != MADE:
+        resolve(settings.model, registry)
     current = settings.candidates.current
     if current is not None:
         if "current" not in settings.candidates.origins:

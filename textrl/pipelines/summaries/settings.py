@@ -21,8 +21,8 @@ class SummaryDataSettings:
     """The set of texts.
 
     Attributes:
-        source: ``stdlib`` (documentation strings of this Python's library, made offline), or a file or
-            dataset with the columns ``prompt`` and ``completion``.
+        source: ``made`` (sentences of a small grammar), ``stdlib`` (documentation strings of this Python's
+            library), or a file or dataset with the columns ``prompt`` and ``completion``.
         split: Which part of a dataset.
         sizes: Texts of each part.
         seed: Of the deal.
@@ -79,7 +79,8 @@ class SummarizeSettings:
 
     Attributes:
         pipeline: ``summarize``.
-        model: Where the policy starts: registered name, folder, GGUF file or hub id.
+        model: Where the policy starts: registered name, folder, GGUF file or hub id; or ``made``, a small
+            GPT-2 with random weights and a tokenizer learnt from the supervised part's texts.
         max_new_tokens: Length of a summary in tokens; 48 in the paper.
         max_prompt_tokens: A longer prompt is refused.
         iterations: Of PPO.
