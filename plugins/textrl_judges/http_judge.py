@@ -92,7 +92,7 @@ class HttpJudgeReward:
         stop = threading.Event()
         pool = ThreadPoolExecutor(self.settings.workers, thread_name_prefix="http_judge")
         try:
-            futures = [pool.submit(self._request, part, missing, stop) for part in parts]
+            futures = [pool.submit(self._request_unless_stopped, part, missing, stop) for part in parts]
             for future in as_completed(futures):
                 scores = future.result()
                 self.cache.put(scores)
@@ -102,6 +102,21 @@ class HttpJudgeReward:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
         return found
+
+    def _request_unless_stopped(
+        self, part: Sequence[bytes], items: Mapping[bytes, Item], stop: threading.Event
+    ) -> dict[bytes, float]:
+        """Ask for one part; where one has failed, those that wait behind it are not sent any more."""
+        if stop.is_set():
+            return {}
+        try:
+            return self._request(part, items, stop)
+        except Exception:
+            if stop.is_set():
+                return {}  # cut short by the failure of another part, which is the one to report
+            # Here, and not where the error is noticed: this thread takes the next part before that.
+            stop.set()
+            raise
 
     def _request(
         self, part: Sequence[bytes], items: Mapping[bytes, Item], stop: threading.Event
