@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from textrl.errors import UserError
 from textrl.mdp.logprobs import token_logprobs
 from textrl.models.loading import load_causal_lm
-from textrl.models.stack import hidden_at, states_before
+from textrl.models.stack import Part, hidden_at, states_before
 from textrl.rollout import head_of
 
 
@@ -95,7 +95,7 @@ class YesNo:
             actions[number, len(row) : length] = True
         ids, mask, actions = (part.to(self.model.device) for part in (ids, mask, actions))
         weight, bias = head_of(self.model)
-        before = hidden_at(self.model, ids, mask, states_before(actions))
+        before = hidden_at(self.model, Part(ids, mask, states_before(actions)))
         logs = token_logprobs(before, weight, ids[actions], bias=bias)
         return logs.double().view(len(rows), len(word)).sum(1).cpu()
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from textrl.models.attention import causal_attention
+from textrl.models.layers import freeze_below
 from textrl.models.packed import Packing, packable
 from textrl.models.products import few_rows, head_logits, project
-from textrl.models.stack import final_hidden, hidden_at
+from textrl.models.stack import Part, Trunk, final_hidden, hidden_at
 
 VOCAB = 13
 KINDS = ("gpt2", "llama")
@@ -63,7 +64,9 @@ def test_hidden_states_are_those_of_transformers(kind: str, rows: int, length: i
     torch.testing.assert_close(ours[mask], expected[mask], rtol=1e-9, atol=1e-11)
     assert bool((ours[~mask] == 0).all())
     wanted = mask & (torch.rand(mask.shape) < 0.5)
-    torch.testing.assert_close(hidden_at(model, ids, mask, wanted), expected[wanted], rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(
+        hidden_at(model, Part(ids, mask, wanted)), expected[wanted], rtol=1e-9, atol=1e-11
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -73,7 +76,7 @@ def test_gradients_are_those_of_transformers(kind: str) -> None:
     wanted = mask & (torch.arange(8) % 2 == 0)
     slope = torch.randn(int(wanted.sum()), 16, dtype=torch.float64)
     grads = []
-    for hidden in (their_hidden(model, ids, mask)[wanted], hidden_at(model, ids, mask, wanted)):
+    for hidden in (their_hidden(model, ids, mask)[wanted], hidden_at(model, Part(ids, mask, wanted))):
         found = torch.autograd.grad((hidden * slope).sum(), list(model.parameters()), allow_unused=True)
         grads.append(found)
     for theirs, ours in zip(*grads, strict=True):
@@ -146,3 +149,29 @@ def test_a_hook_on_a_projection_is_heard() -> None:
     with torch.no_grad():
         project(linear, torch.randn(2, 4))
     assert heard == [1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 50), frozen=st.integers(0, 2))
+def test_parts_that_go_together_give_what_they_give_alone(kind: str, seed: int, frozen: int) -> None:
+    model = make(kind)
+    if frozen:
+        freeze_below(model, frozen)
+    parts = []
+    for number, (rows, length) in enumerate(((3, 5), (1, 9), (2, 3))):
+        ids, mask = layout(rows, length, seed + 100 * number)
+        parts.append(Part(ids, mask, mask & (torch.rand(mask.shape) < 0.6), Trunk(model, ids, mask, ())))
+    alone = torch.cat([hidden_at(model, part) for part in parts])
+    together = hidden_at(model, *parts)
+    torch.testing.assert_close(together, alone, rtol=1e-10, atol=1e-12)
+    slope = torch.randn(alone.shape, dtype=torch.float64)
+    learning = [param for param in model.parameters() if param.requires_grad]
+    grads = [
+        torch.autograd.grad((hidden * slope).sum(), learning, allow_unused=True)
+        for hidden in (alone, together)
+    ]
+    for expected, found in zip(*grads, strict=True):
+        assert (expected is None) == (found is None)
+        if expected is not None and found is not None:
+            torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)

@@ -73,6 +73,35 @@ class Packing:
         out[self.real] = x
         return out
 
+    def attention(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Return (N, heads, D): every token attends to its own row up to itself."""
+        rectangles = (self.rectangle(query), self.rectangle(key), self.rectangle(value))
+        return self.listed(causal_attention(*rectangles, scale))
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Several layouts in one list: their rectangles stay apart, and the matrix products grow.
+
+    Attributes:
+        parts: In the order of the list.
+    """
+
+    parts: tuple[Packing, ...]
+
+    @property
+    def positions(self) -> Tensor:
+        """(N,) int64 index of each token in its row."""
+        return torch.cat([part.positions for part in self.parts])
+
+    def attention(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Return (N, heads, D): every token attends to its own row up to itself."""
+        sizes = [len(part.positions) for part in self.parts]
+        split = (torch.split(x, sizes) for x in (query, key, value))
+        return torch.cat(
+            [part.attention(*three, scale) for part, *three in zip(self.parts, *split, strict=True)]
+        )
+
 
 #: A block: (module, (N, H) input, rotary (cos, sin) or None, attention, tokens to go on with or None).
 Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
@@ -121,7 +150,7 @@ def rotary(model: PreTrainedModel, x: Tensor, positions: Tensor) -> Rotary:
 def run_packed(
     model: PreTrainedModel,
     x: Tensor,
-    packing: Packing,
+    packing: Packing | Joined,
     start: int,
     stop: int,
     *,
@@ -147,14 +176,9 @@ def run_packed(
     turned = rotary(model, x, packing.positions)
     run = _BLOCKS[type(base(model)).__name__]
     keep = None if wanted is None else wanted.nonzero().squeeze(1)
-
-    def attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        rectangles = (packing.rectangle(query), packing.rectangle(key), packing.rectangle(value))
-        return packing.listed(causal_attention(*rectangles, scale))
-
     for index in range(start, stop):
         last = index == stop - 1
-        x = run(blocks(model)[index], x, turned, attend, keep if last else None)
+        x = run(blocks(model)[index], x, turned, packing.attention, keep if last else None)
     if start == stop and keep is not None:
         x = x.index_select(0, keep)
     return final_norm(model)(x) if final else x

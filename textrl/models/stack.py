@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from textrl.models.layers import base, blocks
-from textrl.models.packed import Packing, packable, run_packed
+from textrl.models.packed import Joined, Packing, packable, run_packed
 
 
 @dataclass
@@ -83,27 +83,51 @@ def final_hidden(model: PreTrainedModel, ids: Tensor, mask: Tensor, trunk: Trunk
     return run_blocks(model, x, mask, depth, len(blocks(model)), final=True)
 
 
-def hidden_at(
-    model: PreTrainedModel, ids: Tensor, mask: Tensor, wanted: Tensor, trunk: Trunk | None = None
-) -> Tensor:
-    """Return the normalised final hidden states of some tokens only, in row order: (N, H).
+@dataclass(frozen=True)
+class Part:
+    """Tokens whose final hidden states somebody wants.
 
-    The same numbers as `final_hidden`, without computing on padding, or what nobody asked for above the
-    keys and values of the last block.
-
-    Args:
-        model: A causal LM or a sequence classifier.
+    Attributes:
         ids: (B, L) int64.
         mask: (B, L) bool.
         wanted: (B, L) bool with N entries True, all of them real tokens.
         trunk: Where the outputs of shared frozen blocks are found, and left.
     """
-    if not _packs(model, mask):
-        return final_hidden(model, ids, mask, trunk)[wanted]
-    depth, x = _start(model, ids, mask, trunk)
-    mask = mask.bool()
+
+    ids: Tensor
+    mask: Tensor
+    wanted: Tensor
+    trunk: Trunk | None = None
+
+
+def hidden_at(model: PreTrainedModel, *parts: Part) -> Tensor:
+    """Return the normalised final hidden states of some tokens only, part by part in row order: (N, H).
+
+    The same numbers as `final_hidden`, without computing on padding, or what nobody asked for above the
+    keys and values of the last block. Several parts go through the blocks together where all of them can
+    begin at the same one.
+
+    Args:
+        model: A causal LM or a sequence classifier.
+        parts: Layouts of tokens; each attends within itself.
+    """
+    if not all(_packs(model, part.mask) for part in parts):
+        hidden = [final_hidden(model, part.ids, part.mask, part.trunk)[part.wanted] for part in parts]
+        return torch.cat(hidden)
+    starts = [_start(model, part.ids, part.mask, part.trunk) for part in parts]
+    depth = starts[0][0]
+    if any(other != depth for other, _ in starts):
+        return torch.cat([hidden_at(model, part) for part in parts])
+    masks = [part.mask.bool() for part in parts]
+    packings = tuple(Packing.of(mask) for mask in masks)
     return run_packed(
-        model, x[mask], Packing.of(mask), depth, len(blocks(model)), final=True, wanted=wanted[mask]
+        model,
+        torch.cat([x[mask] for (_, x), mask in zip(starts, masks, strict=True)]),
+        packings[0] if len(packings) == 1 else Joined(packings),
+        depth,
+        len(blocks(model)),
+        final=True,
+        wanted=torch.cat([part.wanted[mask] for part, mask in zip(parts, masks, strict=True)]),
     )
 
 

@@ -245,10 +245,12 @@ def _update(book: _Book) -> None:
     book.flops["update"] = costs
     if settings.ptx_coef > 0:
         per_step = settings.episodes_per_iteration // settings.minibatches
-        examples = max(1, round(per_step * settings.ptx_per_episode)) * settings.minibatches * settings.epochs
-        examples = math.ceil(examples / book.processes)
-        rows, tokens = min(settings.micro_batch_size, examples), settings.ptx_length
+        share = math.ceil(max(1, round(per_step * settings.ptx_per_episode)) / book.processes)
+        examples = share * settings.minibatches * settings.epochs
+        rows, tokens = min(settings.micro_batch_size, share), settings.ptx_length
         text = _pass(book, policy, rows, tokens, what="logprobs", grad=True, response=tokens - 1, alone=True)
+        if networks.packs and math.ceil(per_step / book.processes) + share <= settings.micro_batch_size:
+            peaks["policy"] += text.peak  # in one pass
         peaks["pretraining term"] = text.peak
         book.flops["pretraining"] = {"policy": _split(text, rows, examples, at_head * (tokens - 1), "train")}
     book.transient["update"] = {"activations, and gradients in the making": max(peaks.values())}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -22,10 +23,12 @@ from textrl.mdp.logprobs import token_logprobs, token_logprobs_and_entropy
 from textrl.mdp.token_loss import TokenLoss, token_loss
 from textrl.models.layers import base, blocks, freeze_below
 from textrl.models.loading import load_causal_lm, load_scorer, scorer_from_causal_lm
+from textrl.models.packed import packable
 from textrl.models.parking import park
 from textrl.models.precision import resolve_precision
 from textrl.models.recompute import recompute_blocks
 from textrl.models.stack import (
+    Part,
     Trunk,
     frozen_depth,
     hidden_at,
@@ -36,6 +39,23 @@ from textrl.models.stack import (
 from textrl.rollout import head_of
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Sequences, and which of their tokens were actions.
+
+    Attributes:
+        ids: (B, L) int64.
+        mask: (B, L) bool.
+        actions: (B, L) bool, True where the token was an action; never in the first column.
+        trunk: Lends the outputs of frozen blocks.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    actions: Tensor
+    trunk: Trunk | None = None
 
 
 class Networks:
@@ -110,6 +130,11 @@ class Networks:
         """Return an empty trunk for (B, L) ids; outputs of frozen blocks are filled in as they are needed."""
         return Trunk(self.policy, ids, mask, self.depths)
 
+    @property
+    def packs(self) -> bool:
+        """Whether rows of different lengths go through the policy's blocks in one list."""
+        return packable(self.policy)
+
     def autocast(self) -> AbstractContextManager[object]:
         """The context that every forward pass runs in."""
         return self.precision.autocast(self.policy.device)
@@ -140,12 +165,10 @@ class Networks:
     def values(self, ids: Tensor, mask: Tensor, actions: Tensor, trunk: Trunk | None) -> Tensor:
         """Return (N,) values of the states in which the actions were taken."""
         with self.autocast():
-            return self.values_of(hidden_at(self.value, ids, mask, states_before(actions), trunk))
+            return self.values_of(hidden_at(self.value, Part(ids, mask, states_before(actions), trunk)))
 
-    def policy_loss(
-        self, loss: TokenLoss, ids: Tensor, mask: Tensor, actions: Tensor, trunk: Trunk | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return a loss of the policy's log-probabilities, summed over the actions.
+    def policy_loss(self, loss: TokenLoss, *rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a loss of the policy's log-probabilities, summed over the actions of all rows.
 
         Returns:
             The () loss, which carries the gradient, the (N,) log-probabilities, which do not, and the
@@ -153,11 +176,20 @@ class Networks:
         """
         with self.autocast():
             weight, bias = head_of(self.policy)
-            before = hidden_at(self.policy, ids, mask, states_before(actions), trunk)
+            parts = [Part(one.ids, one.mask, states_before(one.actions), one.trunk) for one in rows]
+            before = hidden_at(self.policy, *parts)
+            targets = torch.cat([one.ids[one.actions] for one in rows])
             total, logprobs = token_loss(
-                before, weight, ids[actions], loss, bias=bias, temperature=self.temperature
+                before, weight, targets, loss, bias=bias, temperature=self.temperature
             )
         return total, logprobs, before
+
+    def texts(self, ids: Tensor) -> Rows:
+        """Return (B, L) ids as rows in which everything but the first token is an action."""
+        mask = torch.ones_like(ids, dtype=torch.bool)
+        actions = mask.clone()
+        actions[:, 0] = False
+        return Rows(ids, mask, actions, Trunk(self.policy, ids, mask, ()))
 
     def logprobs_and_values(
         self, ids: Tensor, mask: Tensor, actions: Tensor, trunk: Trunk | None
@@ -191,7 +223,7 @@ class Networks:
         """
         with self.autocast():
             weight, bias = head_of(model)
-            before = hidden_at(model, ids, mask, states_before(actions), trunk)
+            before = hidden_at(model, Part(ids, mask, states_before(actions), trunk))
             return function(before, weight, ids[actions], bias=bias, temperature=self.temperature), before
 
     def values_of(self, before: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate import Accelerator
@@ -20,7 +21,7 @@ from textrl.learners.ppo_ptx.diagnostics import Ratios
 from textrl.learners.ppo_ptx.experience import Experience
 from textrl.learners.ppo_ptx.guards import require_finite_gradient, require_finite_losses
 from textrl.learners.ppo_ptx.memory import BatchSizes
-from textrl.learners.ppo_ptx.networks import Networks
+from textrl.learners.ppo_ptx.networks import Networks, Rows
 from textrl.learners.ppo_ptx.ptx import PretrainingStream
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
 from textrl.mdp.losses import policy_loss, value_loss
@@ -29,6 +30,32 @@ from textrl.mdp.order import keyed_order
 
 class TooFar(Exception):
     """The policy is further from the one that acted than `target_kl` allows; carries nothing."""
+
+
+@dataclass(frozen=True)
+class _Pretraining:
+    """One process's examples of a step.
+
+    Attributes:
+        ids: (E, L) int64; E is 0 without a pretraining term.
+        scale: What the sum of negative log-likelihoods is multiplied by: gamma_ptx over the tokens that are
+            predicted in all processes' examples.
+    """
+
+    ids: Tensor
+    scale: float
+
+    @classmethod
+    def of(cls, examples: Tensor | None, accelerator: Accelerator, coef: float) -> _Pretraining:
+        """Take this process's share."""
+        if examples is None:
+            return cls(torch.zeros(0, 1, dtype=torch.int64), 0.0)
+        count = examples.shape[0] * (examples.shape[1] - 1)
+        return cls(examples[accelerator.process_index :: accelerator.num_processes], coef / count)
+
+    def loss(self, logprobs: Tensor) -> Tensor:
+        """Return this part of gamma_ptx times the mean negative log-likelihood."""
+        return -self.scale * logprobs.sum()
 
 
 class Updater:
@@ -162,16 +189,28 @@ class Updater:
         sums = dict.fromkeys(names, 0.0)
         # Rows of like length together, so that little of a micro-batch is padding.
         rows = rows[experience.mask[rows].sum(1).argsort(stable=True)]
+        ptx = _Pretraining.of(examples, self.accelerator, self.settings.ptx_coef)
+        fits = 0 < len(rows) and 0 < len(ptx.ids) and len(rows) + len(ptx.ids) <= size
+        together = fits and self.networks.packs
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
-            for name, value in self._backward(experience, part, count).items():
+            for name, value in self._backward(experience, part, count, ptx if together else None).items():
                 sums[name] += value
-        if examples is not None:
-            sums["ptx"] = self._backward_ptx(examples, size)
+        for ids in torch.split(ptx.ids, size) if len(ptx.ids) and not together else ():
+            sums["ptx"] += self._backward_ptx(replace(ptx, ids=ids))
         return sums
 
-    def _backward(self, experience: Experience, rows: Tensor, count: int) -> dict[str, float]:
-        """Add one micro-batch's gradients; the losses are sums over the global token count."""
+    def _backward(
+        self, experience: Experience, rows: Tensor, count: int, ptx: _Pretraining | None
+    ) -> dict[str, float]:
+        """Add one micro-batch's gradients; the losses are sums over the global token count.
+
+        Args:
+            experience: Of the iteration.
+            rows: Which sequences.
+            count: Decisions of the minibatch, over all processes.
+            ptx: Examples to go through the policy in the same pass: larger products are faster.
+        """
         networks, settings = self.networks, self.settings
         columns = _columns(experience.mask[rows])
         ids, mask, actions, olds, advantages, values, returns = (
@@ -185,28 +224,35 @@ class Updater:
         old, weights = olds[actions], advantages[actions]
         targets = (values[actions], returns[actions], settings.value_clip)
 
-        def surrogate(logprobs: Tensor, part: slice) -> Tensor:
-            return policy_loss(logprobs, old[part], weights[part], settings.clip).total
+        def loss(logprobs: Tensor, part: slice) -> Tensor:
+            ours = max(0, len(old) - part.start)  # of this chunk; the rest are examples
+            total = policy_loss(logprobs[:ours], old[part], weights[part], settings.clip).total / count
+            return total if ptx is None else total + ptx.loss(logprobs[ours:])
 
-        total, new, before = networks.policy_loss(surrogate, ids, mask, actions, trunk)
+        batches = [Rows(ids, mask, actions, trunk)]
+        if ptx is not None:
+            batches.append(networks.texts(ptx.ids.to(ids.device)))
+        total, logprobs, before = networks.policy_loss(loss, *batches)
+        new = logprobs[: len(old)]
         policy = policy_loss(new, old, weights, settings.clip)
         if networks.value_is_head:
-            value = value_loss(networks.values_of(before), *targets)
-            torch.autograd.backward((total + value.total) / count)
+            value = value_loss(networks.values_of(before[: len(old)]), *targets)
+            torch.autograd.backward(total + value.total / count)
         else:
             # One after the other: the policy's graph is gone before the value network's is built.
-            torch.autograd.backward(total / count)
+            torch.autograd.backward(total)
             del total, before
             value = value_loss(networks.values(ids, mask, actions, trunk), *targets)
             torch.autograd.backward(value.total / count)
         self.ratios.add(new - old)
-        return {
+        figures = {
             "policy": float(policy.total.detach()),
             "value": float(value.total.detach()),
             "clipped": float(policy.clipped),
             "kl": float(policy.approx_kl),
             "value_clipped": float(value.clipped),
         }
+        return figures if ptx is None else figures | {"ptx": -float(logprobs[len(old) :].sum())}
 
     def _next_ptx(self) -> Tensor:
         """Return the pretraining examples of the next step, over all processes, (examples, length)."""
@@ -217,24 +263,16 @@ class Updater:
         self.ptx_seen += wanted
         return ids
 
-    def _backward_ptx(self, examples: Tensor, size: int) -> float:
+    def _backward_ptx(self, ptx: _Pretraining) -> float:
         """Add gamma_ptx times the gradient of the examples' mean negative log-likelihood.
 
         Returns:
             This process's part of the sum over tokens.
         """
-        networks, settings = self.networks, self.settings
-        count = examples.shape[0] * (examples.shape[1] - 1)
-        ids = examples[self.accelerator.process_index :: self.accelerator.num_processes]
-        total = 0.0
-        for part in torch.split(ids.to(networks.policy.device), size):
-            mask = torch.ones_like(part, dtype=torch.bool)
-            actions = mask.clone()
-            actions[:, 0] = False
-            loss, _, _ = networks.policy_loss(lambda new, _: -new.sum(), part, mask, actions, None)
-            torch.autograd.backward(settings.ptx_coef * loss / count)
-            total += float(loss.detach())
-        return total
+        rows = self.networks.texts(ptx.ids.to(self.networks.policy.device))
+        loss, logprobs, _ = self.networks.policy_loss(lambda new, _: ptx.loss(new), rows)
+        torch.autograd.backward(loss)
+        return -float(logprobs.sum())
 
     def _prepare(self, name: str, params: list[nn.Parameter]) -> float:
         """Sum a gradient over processes, refuse it if it is not finite, clip it; return its norm before."""
