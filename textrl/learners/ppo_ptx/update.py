@@ -190,7 +190,7 @@ class Updater:
         # Rows of like length together, so that little of a micro-batch is padding.
         rows = rows[experience.mask[rows].sum(1).argsort(stable=True)]
         ptx = _Pretraining.of(examples, self.accelerator, self.settings.ptx_coef)
-        fits = 0 < len(rows) and 0 < len(ptx.ids) and len(rows) + len(ptx.ids) <= size
+        fits = len(rows) > 0 and len(ptx.ids) > 0 and len(rows) + len(ptx.ids) <= size
         together = fits and self.networks.packs
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
