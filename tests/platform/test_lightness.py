@@ -32,7 +32,7 @@ def imported(code: str, heavy: tuple[str, ...]) -> list[str]:
         "from textrl.registry import get_registry; get_registry()",
         *(
             f"from textrl.cli import main; main(['{listing}'])"
-            for listing in ("plugins", "rewards", "envs", "learners", "models", "feedback")
+            for listing in ("plugins", "rewards", "envs", "learners", "models", "trainers")
         ),
         "from textrl.cli import main; main(['plugins', 'rules', '--json'])",
     ],

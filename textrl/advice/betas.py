@@ -138,6 +138,13 @@ class Eligibility:
         weights *= self.scale
         return weights if self._per_action else float(weights[0])
 
+    def betas(self, observations: Any) -> Floats:
+        """Return `beta` of B observations, (B, A), or (B, 1) for states only, up to rounding."""
+        f = self._features.batch(observations)[:, : self._count]
+        norm = f.sum(axis=1, keepdims=True)
+        weights: Floats = f @ self.e.T
+        return weights * (self.scale / np.where(norm > 0.0, norm, 1.0))
+
     def state_dict(self) -> dict[str, Any]:
         """Return the eligibilities."""
         return {"e": self.e.copy(), "left": self._fading.left}

@@ -130,7 +130,7 @@ class Guidance:
             acting: False in an evaluation, which the log of the training does not count.
         """
         if self.settings.technique in ("q_augmentation", "action_biasing"):
-            beta = self._counted(observation) if acting else self._weight(observation)
+            beta = self._counted(observation) if acting else self.weight(observation)
             if beta if isinstance(beta, float) else beta.any():
                 return augmented(q, self.rate(observation), beta)
         return q
@@ -159,7 +159,7 @@ class Guidance:
         """
         if self.settings.technique != "control_sharing":
             return None
-        beta = float(self._weight(observation))
+        beta = float(self.weight(observation))
         return self._shared(observation, float(beta > 0.5) if deterministic else beta, rng)
 
     def reward(self, reward: float, observation: Any, action: int) -> float:
@@ -237,14 +237,21 @@ class Guidance:
             return None
         return greedy(self.rate(observation), rng)
 
-    def _weight(self, observation: Any) -> float | Floats:
+    def weight(self, observation: Any) -> float | Floats:
+        """Return the weight of the advice here: one, or (A,) one for each action; asking changes nothing."""
         if self._eligibility is not None and self._annealed.beta:
             return self._eligibility.beta(observation)
         return self._annealed.beta
 
+    def weights(self, observations: Any) -> Floats:
+        """Return `weight` of B observations, (B, A) or (B, 1)."""
+        if self._eligibility is not None and self._annealed.beta:
+            return self._eligibility.betas(observations)
+        return np.full((len(observations), 1), self._annealed.beta)
+
     def _counted(self, observation: Any) -> float | Floats:
         """Return the weight here, and remember it for the log."""
-        beta = self._weight(observation)
+        beta = self.weight(observation)
         if self._eligibility is not None:
             self._used += beta if isinstance(beta, float) else float(np.add.reduce(beta)) / len(beta)
             self._uses += 1

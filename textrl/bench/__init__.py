@@ -1,8 +1,9 @@
 """Benchmarks: figures that the README and the pages under docs/ state, and the commands that give them.
 
 ``startup`` times processes; ``classic-control``, ``tamer``, ``optimum`` and ``ppo-core`` run grids of trials
-(`textrl.bench.jobs`) and write tables, JSON, pictures and a page; ``rollout``, ``ppo`` and ``data`` time one
-thing after another. Importing this is light: what a benchmark needs is imported when it starts.
+(`textrl.bench.jobs`) and write tables, JSON, pictures and a page; ``rollout``, ``ppo``, ``data`` and
+``sessions`` time one thing after another. Importing this is light: what a benchmark needs is imported when
+it starts.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _Files = Annotated[tuple[Path, Path] | None, Parameter(negative="")]
 
 def bench(
     what: Literal[
-        "startup", "classic-control", "tamer", "optimum", "ppo-core", "rollout", "ppo", "data"
+        "startup", "classic-control", "tamer", "optimum", "ppo-core", "rollout", "ppo", "data", "sessions"
     ] = "startup",
     *,
     seeds: int | None = None,
@@ -35,6 +36,9 @@ def bench(
     h_models: _Files = None,
     sizes: _Names = (),
     no_baseline: _Flag = False,
+    kills: int | None = None,
+    cuts: int | None = None,
+    minutes: float | None = None,
     runs: int = 15,
     json: _Flag = False,
 ) -> int:
@@ -49,7 +53,7 @@ def bench(
             optima that are known exactly. ``ppo-core`` trains its core on Cart Pole beside
             Stable-Baselines3's PPO. ``rollout`` times generation beside transformers' generate, ``ppo``
             an iteration beside TRL's, on an otherwise idle machine. ``data`` splits and deduplicates a
-            million records.
+            million records. ``sessions`` times feedback sessions, kills their server and cuts their sockets.
         seeds: Seeds for each figure, 0, 1, ...; by default each figure's own number.
         quick: Two minutes on two cores: small budgets, two seeds.
         jobs: Processes at the same time; by default one for each core.
@@ -61,13 +65,17 @@ def bench(
         h_models: tamer: two JSON lists of weights, H as people trained it, instead of simulated trainers.
         sizes: rollout and ppo: only these models: tiny, tiny-50k, gpt2, smollm2.
         no_baseline: ppo: do not measure TRL, which is installed into the cache folder on first use.
+        kills: sessions: how often the server is killed, 100 by default.
+        cuts: sessions: how often a socket is torn off, 200 by default.
+        minutes: sessions: length of the long session, 20 by default.
         runs: startup: processes per figure; the median, the fastest and the slowest are shown.
         json: Print JSON instead of tables.
     """
     _refuse_strangers(
         what,
         {"--learners": learners, "--envs": envs, "--only": only, "--h-models": h_models, "--seeds": seeds,
-         "--quick": quick, "--jobs": jobs, "--out": out, "--sizes": sizes, "--no-baseline": no_baseline},
+         "--quick": quick, "--jobs": jobs, "--out": out, "--sizes": sizes, "--no-baseline": no_baseline,
+         "--kills": kills, "--cuts": cuts, "--minutes": minutes},
     )  # fmt: skip
     if what == "startup":
         return _startup(runs, json)
@@ -94,6 +102,10 @@ def bench(
         from textrl.bench import data
 
         return data.bench(options)
+    if what == "sessions":
+        from textrl.bench import sessions
+
+        return sessions.bench(options, kills, cuts, minutes)
     if what == "ppo":
         from textrl.bench import ppo
 
@@ -129,6 +141,9 @@ _OF = {
     "--jobs": _GRIDS,
     "--sizes": ("rollout", "ppo"),
     "--no-baseline": ("ppo",),
+    "--kills": ("sessions",),
+    "--cuts": ("sessions",),
+    "--minutes": ("sessions",),
 }
 
 
@@ -139,7 +154,7 @@ def _refuse_strangers(what: str, given: dict[str, object]) -> None:
         UserError: Names the option and where it belongs.
     """
     for option, value in given.items():
-        belongs = _OF.get(option, (*_GRIDS, "rollout", "ppo", "data"))
+        belongs = _OF.get(option, (*_GRIDS, "rollout", "ppo", "data", "sessions"))
         if value not in (None, False, ()) and what not in belongs:
             names = " and ".join(f"'textrl bench {name}'" for name in belongs)
             raise UserError(f"{option} does nothing in 'textrl bench {what}'; it belongs to {names}.")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import App, Group, Parameter
 
 import textrl
-from textrl.cli import check, data, listing, new, run
+from textrl.cli import check, data, feedback, listing, new, run
 from textrl.cli import eval as evaluation
 from textrl.errors import UserError
 from textrl.registry import Registry
@@ -55,6 +55,7 @@ def build_app(registry: Registry, rest: Sequence[str], command_line: Sequence[st
     _add_listings(app, Group.create_ordered("Look around"), registry)
     data.add_to(app, Group.create_ordered("Data"))
     evaluation.add_to(app, Group.create_ordered("Evaluate"), list(command_line))
+    feedback.add_to(app, Group.create_ordered("People"))
     extend = Group.create_ordered("Extend")
     new.add_to(app, extend)
     check.add_to(app, extend)

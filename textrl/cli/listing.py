@@ -1,4 +1,4 @@
-"""``textrl plugins | rewards | envs | learners | models | feedback [NAME] [--json]``.
+"""``textrl plugins | rewards | envs | learners | models | trainers [NAME] [--json]``.
 
 Plain text in columns, nothing but the standard library: a listing answers in well under 150 ms.
 """
@@ -23,7 +23,7 @@ LISTINGS: dict[str, tuple[str, str]] = {
     "envs": ("env", "Gymnasium environments."),
     "learners": ("learner", "Learners."),
     "models": ("model", "Models that have a short name."),
-    "feedback": ("feedback", "Sources of human or simulated feedback."),
+    "trainers": ("feedback", "Sources of human or simulated feedback."),
 }
 #: Columns between the name and the summary.
 _COLUMNS: dict[str, tuple[str, ...]] = {"reward": ("granularity", "side")}

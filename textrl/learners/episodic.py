@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from textrl.errors import UserError
 from textrl.learners.callbacks import Callback, Callbacks
 from textrl.learners.episode_bar import EpisodeBar
-from textrl.learners.episodic_parts import HumanLoop, Running, discrete_actions
+from textrl.learners.episodic_parts import HumanLoop, Running, Step, discrete_actions
 from textrl.learners.surface import LearnerSurface
 
 if TYPE_CHECKING:  # acting needs neither torch nor the checkpoint format
@@ -183,6 +183,41 @@ class EpisodicLearner(LearnerSurface):
         steps = total_timesteps is not None and self.num_timesteps >= total_timesteps
         return steps or (episodes is not None and self.episodes >= episodes)
 
+    def open_episode(self) -> Running:
+        """Begin the next episode, or return the one that is under way: what is seen, and what is done next.
+
+        With `take_step` this is the loop of `learn` in the caller's hands, who may let time pass in between.
+        """
+        if self._running is None:
+            self._running = self._begin()
+        return self._running
+
+    def take_step(self) -> Step:
+        """Step once in the episode under way, or in a new one, and learn from it.
+
+        Nothing is logged and no checkpoint is kept.
+
+        Raises:
+            UserError: When an episode's return or the learner's weights are no longer finite.
+        """
+        now = self.open_episode()
+        self._running = None  # as in `_steps`
+        with np.errstate(over="ignore", invalid="ignore"):
+            step = self._advance(now)
+        if not step.over:
+            self._running = now
+        return step
+
+    def leave_episode(self, *, count: bool) -> None:
+        """Give up the episode under way, if there is one.
+
+        Args:
+            count: Whether it counts as one of `episodes`, with the return that it has so far.
+        """
+        now, self._running = self._running, None
+        if now is not None and count:
+            self._end(now)
+
     def _begin(self) -> Running:
         observation, _ = self.env.reset(seed=int(self._starts.integers(2**31)))
         return Running(observation, self.first(observation))
@@ -195,46 +230,51 @@ class EpisodicLearner(LearnerSurface):
         """
         now = self._running or self._begin()
         self._running = None  # after an exception the episode is lost, not half a step of it repeated
-        step, human, guidance = self.env.step, self.human, self.guidance
         for _ in itertools.count() if limit is None else range(limit):
-            observation, action = now.observation, now.action
-            if human is not None:
-                human.shown(observation, action)
+            if self.human is not None:
+                self.human.shown(now.observation, now.action)
             if callbacks is not None:
                 callbacks.before_round()
-            after, paid, terminated, truncated, info = step(self._first_action + action)
-            reward = float(paid)
-            if human is not None:
-                human.advance()
-            if guidance is not None:
-                guidance.step(observation, action, training=human is not None and human.training)
-            now.total += reward
-            now.length += 1
-            over = terminated or truncated
-            if over:
-                now.check(self.episodes + 1)
-            following = self.next(observation, action, reward, after, terminated, truncated)
-            now.observation = after
-            self.num_timesteps += 1
-            if over:
-                self._end(now)
-            else:
-                assert following is not None  # as `next` promises
-                now.action = following
+            step = self._advance(now)
             go_on = callbacks is None or callbacks.after_round(
-                dones=np.array([over]),
-                rewards=np.array([reward]),
-                infos=[info],
-                actions=np.array([self._first_action + action]),
-                new_obs=np.asarray(after)[None],
+                dones=np.array([step.over]),
+                rewards=np.array([step.reward]),
+                infos=[step.info],
+                actions=np.array([self._first_action + step.action]),
+                new_obs=np.asarray(step.after)[None],
             )
-            if over:
+            if step.over:
                 return True, go_on
             if not go_on:
                 self._running = now
                 return False, False
         self._running = now
         return False, True
+
+    def _advance(self, now: Running) -> Step:
+        """Take the step that `now` stands before, learn from it, and let `now` stand before the next."""
+        observation, action, guidance = now.observation, now.action, self.guidance
+        after, paid, terminated, truncated, info = self.env.step(self._first_action + action)
+        reward = float(paid)
+        if self.human is not None:
+            self.human.advance()
+        if guidance is not None:
+            training = self.human is not None and self.human.training
+            guidance.step(observation, action, training=training)
+        now.total += reward
+        now.length += 1
+        over = terminated or truncated
+        if over:
+            now.check(self.episodes + 1)
+        following = self.next(observation, action, reward, after, terminated, truncated)
+        now.observation = after
+        self.num_timesteps += 1
+        if over:
+            self._end(now)
+        else:
+            assert following is not None  # as `next` promises
+            now.action = following
+        return Step(observation, action, reward, after, over, info)
 
     def _end(self, finished: Running) -> None:
         """Close an episode for everybody."""

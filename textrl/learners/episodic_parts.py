@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from textrl.errors import UserError
+
+if TYPE_CHECKING:
+    from textrl.tamer.tamer import Tamer
 
 
 class EpisodicSettings(Protocol):
@@ -62,6 +65,15 @@ class HumanLoop(Protocol):
         ...
 
 
+class TaughtLoop(HumanLoop, Protocol):
+    """A person beside the loop who teaches TAMER."""
+
+    @property
+    def tamer(self) -> Tamer:
+        """What learns from the person."""
+        ...
+
+
 @dataclass
 class Running:
     """An episode under way; `learn` leaves one open where timesteps or a callback end it in between.
@@ -92,6 +104,26 @@ class Running:
                 f"Episode {number} has the return {self.total}: the environment paid a reward that is not "
                 "finite; correct its reward."
             )
+
+
+class Step(NamedTuple):
+    """One step that was taken.
+
+    Attributes:
+        observation: Where.
+        action: What was done, 0 .. A-1.
+        reward: The environment's.
+        after: What was seen then.
+        over: Whether the episode ended, by the task or by its time limit.
+        info: The environment's.
+    """
+
+    observation: Any
+    action: int
+    reward: float
+    after: Any
+    over: bool
+    info: Any
 
 
 def discrete_actions(env: Any, label: str) -> tuple[int, int]:

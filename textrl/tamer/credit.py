@@ -165,6 +165,17 @@ class CreditAssigner(Generic[S]):
             pending.reached = True
         return []
 
+    def use(self, delay: Delay) -> None:
+        """Assume another delay from now on; what presses were credited with stays."""
+        self.delay, self._known = delay, None
+
+    def reached(self, at_s: float) -> list[S]:
+        """Return the steps that a press at a time would speak of, oldest first; nothing changes."""
+        if not self.training or not self._pending:
+            return []
+        shares = self._credits(at_s).tolist()
+        return [p.step for p, share in zip(self._pending, shares, strict=True) if share > _NOTHING]
+
     def collect(self, now_s: float) -> list[Sample[S]]:
         """Forget the steps that are out of reach of later presses and return their samples, oldest first."""
         if not self._pending:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from textrl.advice.guidance import Guidance
 from textrl.errors import UserError
 from textrl.learners.episodic import EpisodicLearner
+from textrl.learners.episodic_parts import TaughtLoop
 from textrl.learners.tamer.settings import TamerLearnerSettings
 from textrl.protocols import Signal
 from textrl.settings import build
@@ -40,7 +41,7 @@ class TamerLearner(EpisodicLearner):
         env: Any,
         settings: TamerLearnerSettings,
         *,
-        human: Human | None = None,
+        human: TaughtLoop | None = None,
         guidance: Guidance | None = None,
         checkpoint_dir: Path | None = None,
     ) -> None:
@@ -154,7 +155,7 @@ class _Nobody:
         return ()
 
 
-def _settings(given: TamerSettings | None, human: Human | None) -> TamerSettings:
+def _settings(given: TamerSettings | None, human: TaughtLoop | None) -> TamerSettings:
     """Return the settings that H has, which a checkpoint must name."""
     if human is None:
         return given or TamerSettings()

@@ -1,0 +1,170 @@
+"""A real server in a thread, and a real browser in front of it, for the page's tests."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from textrl.feedback.events import Event
+from textrl.feedback.machine import Machine, build_machine
+from textrl.feedback.server.auth import Tokens
+from textrl.feedback.server.engine import Progress
+from textrl.feedback.server.serving import Server
+from textrl.feedback.store import FeedbackStore, SessionInfo, open_store
+
+#: Chromium in a container: no sandbox, no GPU, and nothing that asks the network by itself.
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+TOKENS = Tokens("join-token-of-the-tests", "owner-token-of-the-tests")
+DESKTOP, PHONE = {"width": 1280, "height": 860}, {"width": 375, "height": 760}
+
+_WIDER_THAN_PAGE = """
+() => { const width = document.documentElement.clientWidth, out = [];
+  if (document.documentElement.scrollWidth > width) out.push(`page ${document.documentElement.scrollWidth}`);
+  for (const e of document.querySelectorAll('body *')) {
+    if (e.closest('.hidden, .strip, .skip, .u-wrap, pre')) continue;
+    if (getComputedStyle(e).clipPath !== 'none' || e.closest('details:not([open])')) continue;
+    const box = e.getBoundingClientRect();
+    if (box.width && (box.right > width + 1 || box.left < -1)) out.push(e.outerHTML.slice(0, 90));
+  } return out; }
+"""
+# The new look is there when it was drawn: media features change between frames.
+_SETTLED = """
+async scheme => { const wanted = matchMedia(`(prefers-color-scheme: ${scheme})`);
+  for (let frames = 0; frames < 3; frames += wanted.matches) await new Promise(requestAnimationFrame); }
+"""
+
+
+def info(name: str, mode: str, config: Mapping[str, Any]) -> SessionInfo:
+    """Return a new session."""
+    return SessionInfo(session=name, mode=mode, created=time.time(), config=dict(config), versions={})
+
+
+@contextmanager
+def serving(path: Path, sessions: list[SessionInfo], port: int = 0) -> Iterator[Server]:
+    """Serve sessions of a store until the block ends; those that it has already go on from its log."""
+    store = open_store(path)
+    server = Server(store, TOKENS, port=port)
+    known = {one.session for one in store.sessions()}
+    for one in sessions:
+        if one.session not in known:
+            store.create_session(one)
+        server.add(one, *_opened(store, one))
+    ready = threading.Event()
+    thread = threading.Thread(target=server.run, args=(ready.set,), daemon=True)
+    thread.start()
+    try:
+        assert ready.wait(60), "the server did not start"
+        yield server
+    finally:
+        server.stop()
+        thread.join(30)
+        store.close()
+
+
+def _opened(store: FeedbackStore, one: SessionInfo) -> tuple[Machine, Progress]:
+    machine, progress = build_machine(one), Progress()
+    for event in store.events(one.session):
+        machine.apply(event)
+        progress.take(event, one.mode)
+    return machine, progress
+
+
+def stored(path: Path, session: str, *kinds: str) -> list[Event]:
+    """Return a session's events of some kinds, all where none is named."""
+    store = open_store(path, readonly=True)
+    try:
+        return list(store.events(session, kinds=kinds or None))
+    finally:
+        store.close()
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Yield a browser, or skip."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    binary = next((path for name in names if (path := shutil.which(name))), None)
+    if binary is None:
+        pytest.skip("no chromium binary on the PATH")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=binary, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Visit:
+    """A person's browser at a server, which takes down what a page must not do.
+
+    Attributes:
+        page: Playwright's page.
+        complaints: Errors and warnings of the console, and uncaught exceptions.
+        requests: Every address that was asked for.
+    """
+
+    def __init__(self, browser: Any, server: Server) -> None:
+        self.context = browser.new_context(viewport=DESKTOP, reduced_motion="reduce")
+        self.server = server
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(120_000)
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self._hear(message))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.context.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("websocket", lambda socket: self.requests.append(socket.url))
+
+    def _hear(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(f"{message.type}: {message.text}")
+
+    def join(self, session: str, name: str = "ada", *, owner: bool = True) -> Any:
+        """Open a session as somebody who was given the link; returns the page."""
+        self.page.goto(self.server.link(owner=owner, session=session))
+        self.page.fill("#name", name)
+        self.page.keyboard.press("Enter")
+        self.page.wait_for_selector("#link-state[data-state=open]")
+        return self.page
+
+    def axe(self) -> list[str]:
+        """Return what axe-core finds serious or critical on the page as it stands."""
+        spec = find_spec("axe_core_python")
+        if spec is None or spec.origin is None:
+            pytest.skip("axe-core-python is not installed")
+        if not self.page.evaluate("typeof axe !== 'undefined'"):
+            self.page.evaluate((Path(spec.origin).parent / "axe.min.js").read_text(encoding="utf-8"))
+        found = self.page.evaluate("() => axe.run(document)")["violations"]
+        return [
+            f"{one['id']}: {one['nodes'][0]['html'][:160]} {one['nodes'][0]['failureSummary']}"
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
+
+    def check_looks(self) -> None:
+        """Require that axe-core finds nothing and nothing sticks out: a desktop in light, a phone in dark."""
+        for viewport, scheme in ((DESKTOP, "light"), (PHONE, "dark")):
+            self.page.set_viewport_size(viewport)
+            self.page.emulate_media(color_scheme=scheme)
+            self.page.evaluate(_SETTLED, scheme)
+            found = self.axe() + self.page.evaluate(_WIDER_THAN_PAGE)
+            assert not found, f"{scheme}: {found}"
+
+    def check_quiet(self) -> None:
+        """Require that nothing complained and nothing was fetched from anywhere else."""
+        assert not self.complaints, self.complaints
+        ours = (self.server.address, self.server.address.replace("http", "ws", 1), "data:", "blob:")
+        foreign = [url for url in self.requests if not url.startswith(ours)]
+        assert not foreign, foreign
+
+    def close(self) -> None:
+        """Close the browser window."""
+        self.context.close()

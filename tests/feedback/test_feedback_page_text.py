@@ -1,0 +1,168 @@
+"""The text page in a browser, against the real server and a small model: keys, passages, delay, looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import feedback_pages as pages
+import pytest
+
+pytestmark = pytest.mark.browser
+HOSTILE = "<script>document.title='taken'</script><b>bold</b>"
+SETTINGS = {
+    "prompts": [f"The film {HOSTILE} was", "Rain"],
+    "step_s": 0.05,
+    "read_s": 0.1,
+    "pause_s": 0.3,
+    "max_new_tokens": 16,
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with pages.chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def visits(browser: Any) -> Iterator[list[pages.Visit]]:
+    made: list[pages.Visit] = []
+    yield made
+    for visit in made:
+        visit.close()
+
+
+@pytest.fixture(scope="module")
+def config() -> dict[str, Any]:
+    from textrl.feedback.machine import resolve_config
+
+    return resolve_config("text", SETTINGS)
+
+
+def test_press_mark_undo_reload(
+    browser: Any, tmp_path: Path, visits: list[pages.Visit], config: dict[str, Any]
+) -> None:
+    store = tmp_path / "s.sqlite"
+    with pages.serving(store, [pages.info("bear", "text", config)]) as server:
+        visits.append(visit := pages.Visit(browser, server))
+        page = visit.join("bear")
+        page.wait_for_function("() => document.querySelectorAll('.token').length > 8")
+        assert HOSTILE in page.text_content(".stream .prompt-text")
+        page.keyboard.press("+")
+        page.wait_for_selector(".chip.good.stored")
+        page.keyboard.press("p")
+        page.wait_for_selector("#play:has-text('Go on')")
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("Shift+ArrowLeft")
+        page.keyboard.press("Shift+ArrowLeft")
+        assert page.locator(".token.marked").count() == 3
+        page.keyboard.press("-")
+        page.wait_for_function("() => document.querySelectorAll('.stream .rated-bad').length === 3")
+        page.wait_for_selector(".chip.bad.stored")
+        page.reload()  # the page remembers what it can take back
+        page.fill("#name", "ada")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".chip.bad.stored")
+        page.keyboard.press("u")
+        page.wait_for_selector(".chip.bad.undone")
+        page.click("#scores")
+        page.keyboard.press("p")
+        page.wait_for_function("() => document.querySelectorAll('.past li').length > 1")
+        page.fill("#prompt", "My own")
+        page.click("#send-prompt")
+        page.wait_for_selector(".stream .prompt-text:has-text('My own')")
+        assert page.title() != "taken"
+        page.click("#finish")
+        page.click("#finish-yes")
+        page.wait_for_selector(".finished >> text=All done")
+        visit.check_quiet()
+    (span,) = pages.stored(store, "bear", "span")
+    assert span.payload["end_token"] - span.payload["start_token"] == 2
+    assert span.payload["value"] == -1
+    (undone,) = pages.stored(store, "bear", "undone")
+    assert undone.payload["uuid"] == span.uuid
+    (press,) = pages.stored(store, "bear", "press")
+    stamps = {
+        frame: t for event in pages.stored(store, "bear", "shown") for frame, t in event.payload["frames"]
+    }
+    assert stamps[press.frame_id] <= press.t_client
+    numbers = sorted(stamps)
+    assert numbers[: press.frame_id] == list(range(1, press.frame_id + 1))  # every token was stamped
+
+
+def test_drag_marks_a_passage(
+    browser: Any, tmp_path: Path, visits: list[pages.Visit], config: dict[str, Any]
+) -> None:
+    with pages.serving(tmp_path / "s.sqlite", [pages.info("bear", "text", config)]) as server:
+        visits.append(visit := pages.Visit(browser, server))
+        page = visit.join("bear")
+        page.wait_for_function("() => document.querySelectorAll('.token').length > 6")
+        page.keyboard.press("p")
+        page.wait_for_selector("#play:has-text('Go on')")
+        boxes = page.evaluate(
+            "() => [...document.querySelectorAll('.token')].map(one => one.getClientRects()[0])"
+            ".filter(box => box && box.width > 3).map(box => [box.x + box.width / 2, box.y + box.height / 2])"
+        )
+        page.mouse.move(*boxes[0])
+        page.mouse.down()
+        page.mouse.move(*boxes[3], steps=6)
+        page.mouse.up()
+        marked = page.locator(".token.marked").count()
+        assert marked >= 3
+        page.click("#span-good")
+        page.wait_for_function(f"() => document.querySelectorAll('.stream .rated-good').length === {marked}")
+        assert not page.is_visible(".span-bar")
+
+
+def test_measures_the_delay(
+    browser: Any, tmp_path: Path, visits: list[pages.Visit], config: dict[str, Any]
+) -> None:
+    store = tmp_path / "s.sqlite"
+    with pages.serving(store, [pages.info("bear", "text", config)]) as server:
+        visits.append(visit := pages.Visit(browser, server))
+        # The words run eight times as fast, so that the test need not take a minute.
+        visit.page.add_init_script(
+            "const slow = window.setTimeout;"
+            "window.setTimeout = (run, ms, ...more) => slow(run, ms / 8, ...more);"
+        )
+        page = visit.join("bear")
+        page.keyboard.press("c")
+        page.wait_for_selector("dialog[open]")
+        page.evaluate(
+            "new MutationObserver(() => { if (document.querySelector('.cue-word.lit')) setTimeout(() => "
+            "document.querySelector('#cue').click(), 1200); }).observe(document.querySelector('.cue-word'),"
+            " {attributes: true})"
+        )
+        page.keyboard.press("Space")
+        page.wait_for_selector("#delay-result:has-text('Fitted by the session')")
+        page.wait_for_selector("#cue:has-text('Done')")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#delay:has-text('from')")
+        visit.check_quiet()
+    trials = pages.stored(store, "bear", "delay_trial")
+    assert len(trials) == 12
+    for trial in trials:
+        # 1200 ms / 8, and whatever this machine adds.
+        assert trial.payload["press_t"] is None or trial.payload["press_t"] - trial.payload["cue_t"] >= 0.14
+
+
+def test_accessible_and_fits(
+    browser: Any, tmp_path: Path, visits: list[pages.Visit], config: dict[str, Any]
+) -> None:
+    with pages.serving(tmp_path / "s.sqlite", [pages.info("bear", "text", config)]) as server:
+        visits.append(visit := pages.Visit(browser, server))
+        page = visit.join("bear")
+        page.wait_for_function("() => document.querySelectorAll('.token').length > 8")
+        page.click("#press1")
+        page.click("#press-1")
+        page.click("#play")
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_selector(".span-bar:visible")
+        page.check("#scores")
+        visit.check_looks()
+        page.click("#calibrate")
+        page.wait_for_selector("dialog[open]")
+        visit.check_looks()
+        visit.check_quiet()

@@ -1,0 +1,346 @@
+"""``textrl feedback control | text | rank``: a session with people, and the commands on its log.
+
+What a session needs is imported when one starts.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Group, Parameter
+
+from textrl.cli import feedback_store
+from textrl.errors import UserError
+
+if TYPE_CHECKING:
+    from textrl.feedback.server.starting import Crowd, ServerOptions
+
+_NAMES = Parameter(consume_multiple=True, negative="", show_default=False)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """Where the session is kept and served.
+
+    Attributes:
+        store: A SQLite file, or postgresql://user:password@host/database.
+        session: The session's name; an existing one goes on. A new name by default.
+        host: The address to listen at.
+        port: The port; 0 takes a free one.
+        token: What opens the server, 16 characters or more; random by default (or TEXTRL_TOKEN).
+        allow_host: A further name under which browsers reach the server; may be repeated.
+    """
+
+    store: str = "sessions.sqlite"
+    session: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str | None = None
+    allow_host: Annotated[tuple[str, ...], _NAMES] = ()
+
+    def options(self) -> ServerOptions:
+        """Return them for the server."""
+        from textrl.feedback.server.starting import ServerOptions
+
+        return ServerOptions(
+            store=self.store,
+            session=self.session,
+            host=self.host,
+            port=self.port,
+            token=self.token,
+            allow_hosts=self.allow_host,
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Simulating:
+    """Simulated people instead of real ones.
+
+    Attributes:
+        simulate: A preset of simulated people: reference, oracle, mistake10, skip10, adversarial, ...
+        events_per_s: Keys (or items) a second of each of them.
+        minutes: How long they stay; until the session is finished by default.
+        people: How many there are.
+        truth: What they know of the task: rule, pole_rule, solved, module:function or file.py:function.
+        people_seed: Draws everything that they leave to chance.
+    """
+
+    simulate: str | None = None
+    events_per_s: float | None = None
+    minutes: float | None = None
+    people: int = 1
+    truth: str | None = None
+    people_seed: int = 0
+
+    def crowd(self) -> Crowd | None:
+        """Return the people, or None.
+
+        Raises:
+            UserError: When an option does nothing or cannot be.
+        """
+        times = {"--events-per-s": self.events_per_s, "--minutes": self.minutes}
+        given = {**times, "--truth": self.truth}
+        if self.simulate is None:
+            for option, value in given.items():
+                if value is not None:
+                    raise UserError(f"{option} belongs to simulated people; add --simulate reference.")
+            return None
+        for option, number in times.items():
+            if number is not None and not 0 < number < float("inf"):
+                raise UserError(f"{option} is {number}; it must be above 0.")
+        if self.people < 1:
+            raise UserError(f"--people is {self.people}; it must be at least 1.")
+        from textrl.feedback.server.starting import Crowd
+
+        return Crowd(
+            preset=self.simulate,
+            people=self.people,
+            rate=self.events_per_s,
+            minutes=self.minutes,
+            truth=self.truth,
+            seed=self.people_seed,
+        )
+
+
+_SERVING, _SIMULATING = Serving(), Simulating()
+
+
+def add_to(app: App, group: Group) -> None:
+    """Add ``feedback`` and its sub-commands to the app."""
+    feedback = App(
+        name="feedback",
+        help="Sessions with people on a web page: they press keys, rate text, rank responses.",
+        help_epilogue="Examples: `textrl feedback control --env MountainCar-v0`, "
+        "`textrl feedback rank --items items.jsonl`, `textrl feedback sessions`",
+        group=group,
+    )
+    feedback.command(
+        control, help_epilogue="Example: `textrl feedback control --env MountainCar-v0 --learner tamer`"
+    )
+    feedback.command(text, help_epilogue="Example: `textrl feedback text --model made`")
+    feedback.command(rank, help_epilogue="Example: `textrl feedback rank --items items.jsonl`")
+    feedback_store.add_to(feedback)
+    app.command(feedback)
+
+
+def control(
+    *,
+    env: str | None = None,
+    learner: Literal["tamer", "tamer+rl", "sarsa"] | None = None,
+    seed: int | None = None,
+    step_s: float | None = None,
+    technique: Literal["action_biasing", "control_sharing", "q_augmentation", "reward_shaping"] | None = None,
+    beta: float | None = None,
+    max_episode_steps: int | None = None,
+    no_frames: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    settings: Path | None = None,
+    serving: Serving = _SERVING,
+    simulating: Simulating = _SIMULATING,
+) -> int:
+    """Teach an agent in an environment by pressing keys while it acts and learns.
+
+    Args:
+        env: A Gymnasium id with discrete actions, for example MountainCar-v0.
+        learner: tamer acts on what was pressed alone; tamer+rl is SARSA(lambda), advised by it; sarsa learns
+            from the environment's reward alone.
+        seed: Keys start states, exploration and ties.
+        step_s: Seconds that each step stays on screen.
+        technique: tamer+rl: how people advise SARSA.
+        beta: tamer+rl: its weight.
+        max_episode_steps: Time limit of an episode instead of the environment's own.
+        no_frames: Show numbers instead of pictures, where an environment cannot be drawn.
+        settings: A YAML file with any setting of a control session; the options above go before it.
+    """
+    given = _given(
+        env=env,
+        learner=learner,
+        seed=seed,
+        step_s=step_s,
+        technique=technique,
+        beta=beta,
+        max_episode_steps=max_episode_steps,
+        frames=False if no_frames else None,
+    )
+
+    def make() -> Mapping[str, Any]:
+        from textrl.feedback.control.machine import resolved
+
+        config = _settings(settings) | given
+        if "env" not in config:
+            raise UserError("A new control session needs --env, for example --env MountainCar-v0.")
+        return resolved(config)
+
+    return _start("control", env or "control", make, given, serving, simulating)
+
+
+def text(
+    *,
+    model: str | None = None,
+    prompts: Path | None = None,
+    seed: int | None = None,
+    step_s: float | None = None,
+    temperature: float | None = None,
+    beta: float | None = None,
+    cap_nats: float | None = None,
+    max_new_tokens: int | None = None,
+    settings: Path | None = None,
+    serving: Serving = _SERVING,
+    simulating: Simulating = _SIMULATING,
+) -> int:
+    """Rate text while a model writes it; what was pressed moves the next words.
+
+    Args:
+        model: A registered model, a folder or a hub id; made is a small one with random weights.
+        prompts: A file of prompts that the model goes on from, in turn.
+        seed: Keys the sampling.
+        step_s: Seconds for each token.
+        temperature: Of the sampling.
+        beta: How much a rating moves the choice of tokens, nats a unit.
+        cap_nats: The most that it moves one.
+        max_new_tokens: Longest text.
+        settings: A YAML file with any setting of a text session; the options above go before it.
+    """
+    given = _given(
+        model=model,
+        seed=seed,
+        step_s=step_s,
+        temperature=temperature,
+        beta=beta,
+        cap_nats=cap_nats,
+        max_new_tokens=max_new_tokens,
+    )
+
+    def make() -> Mapping[str, Any]:
+        from textrl.feedback.text.machine import resolved
+
+        return resolved(
+            _settings(settings) | given | _given(prompts=None if prompts is None else str(prompts))
+        )
+
+    return _start("text", f"text-{Path(model or 'made').name}", make, given, serving, simulating)
+
+
+def rank(
+    *,
+    items: str | None = None,
+    model: str | None = None,
+    prompts: str | None = None,
+    k: int = 4,
+    temperature: Annotated[tuple[float, ...], _NAMES] = (1.0,),
+    max_new_tokens: int = 48,
+    most: int | None = None,
+    overlap: int | None = None,
+    instructions: Path | None = None,
+    seed: int | None = None,
+    serving: Serving = _SERVING,
+    simulating: Simulating = _SIMULATING,
+) -> int:
+    """Let people put several responses to each prompt in order.
+
+    Args:
+        items: A file with a prompt and 2 to 9 completions in each record.
+        model: Instead of --items: the model that writes the responses before the session begins.
+        prompts: With --model: a file of prompts.
+        k: With --model: responses to each prompt, 2 to 9.
+        temperature: With --model: one or several, which the responses take in turn.
+        max_new_tokens: With --model: longest response.
+        most: Only the first so many items.
+        overlap: How many people get each item, 1 by default; 0 gives all items to everybody.
+        instructions: A text file that annotators read first.
+        seed: Keys everybody's order of items and of the responses.
+    """
+    given = _given(overlap=overlap, seed=seed)
+
+    def make() -> Mapping[str, Any]:
+        from textrl.feedback.rank.items import rank_config
+
+        found, source = _items(items, model, prompts, k, temperature, max_new_tokens, most, seed or 0)
+        text = _read(instructions) if instructions else ""
+        return rank_config(found, instructions=text, source=source, **given)
+
+    title = f"rank-{Path(items or prompts or 'items').name.partition('.')[0]}"
+    return _start("rank", title, make, given, serving, simulating)
+
+
+def _items(
+    items: str | None,
+    model: str | None,
+    prompts: str | None,
+    k: int,
+    temperature: tuple[float, ...],
+    max_new_tokens: int,
+    most: int | None,
+    seed: int,
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return what is to be ranked, and where it comes from."""
+    if (items is None) == (model is None) or (model is None) != (prompts is None):
+        raise UserError("A new ranking session needs --items FILE, or --model MODEL and --prompts FILE.")
+    if items is not None:
+        from textrl.feedback.rank.items import read_items
+
+        return list(read_items(items, most=most)), {"items": items}
+    from textrl.feedback.rank.generate import generate_items
+
+    assert model is not None
+    assert prompts is not None
+
+    def tick(done: int, of: int) -> None:
+        print(f"textrl: responses to {done} of {of} prompts", file=sys.stderr, flush=True)
+
+    made = generate_items(
+        model,
+        prompts,
+        k=k,
+        temperatures=temperature,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        most=most,
+        tick=tick,
+    )
+    source = {"model": model, "prompts": prompts, "k": k, "temperature": list(temperature)}
+    return list(made), source | {"max_new_tokens": max_new_tokens}
+
+
+def _start(
+    mode: str, title: str, make: Any, given: Mapping[str, Any], serving: Serving, simulating: Simulating
+) -> int:
+    crowd = simulating.crowd()
+    from textrl.feedback.server.starting import start
+
+    return start(mode, title, make, given, serving.options(), crowd)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _settings(file: Path | None) -> dict[str, Any]:
+    """Read a YAML file of settings.
+
+    Raises:
+        UserError: When it cannot be read or holds something else.
+    """
+    if file is None:
+        return {}
+    import yaml
+
+    try:
+        found = yaml.safe_load(_read(file))
+    except yaml.YAMLError as error:
+        raise UserError(f"{file} is no YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{file} must hold settings, one 'name: value' a line.")
+    return {str(key): value for key, value in found.items()}
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read: {error}.") from error
