@@ -188,6 +188,18 @@ def test_owners_messages_are_kept_from_others(tmp_path: Path) -> None:
         assert next_of(ada, "agreement", "panel")["note"] == "y"
 
 
+def test_the_owners_name_alone_shows_no_agreement(tmp_path: Path) -> None:
+    class Agreeing(CountingMachine):
+        def view(self, annotator: str) -> dict[str, Any]:
+            return {**super().view(annotator), "agreement": {"type": "agreement", "pairwise": 1.0}}
+
+    with serving(tmp_path, Agreeing("rank")) as running:
+        for token, shown in ((TOKENS.owner, True), (TOKENS.join, False)):
+            with running.socket(token) as socket:
+                socket.send(hello("boss"))
+                assert ("agreement" in next_of(socket, "welcome")["view"]) is shown
+
+
 def test_tokens_are_kept_for_the_next_start_and_from_other_users(tmp_path: Path) -> None:
     keep = tmp_path / "s.tokens"
     first = make_tokens(keep)

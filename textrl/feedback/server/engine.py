@@ -18,7 +18,7 @@ from textrl.errors import UserError
 from textrl.feedback.events import SERVER, Event, NewEvent, server_event
 from textrl.feedback.machine import Machine
 from textrl.feedback.server.clock import SessionClock
-from textrl.feedback.server.hub import Client, Hub
+from textrl.feedback.server.hub import OWNERS, Client, Hub
 from textrl.feedback.server.protocol import PROTOCOL, error
 from textrl.feedback.store import GroupWriter, SessionInfo
 
@@ -217,6 +217,8 @@ class Engine:
         if failed is None:
             try:
                 view = dict(self._machine.view(client.annotator))
+                # A name is not a proof: somebody else may join under the owner's.
+                view = {key: value for key, value in view.items() if client.owner or key not in OWNERS}
             except Exception as failure:  # as in _apply
                 _log.exception("session %s has no view", self.info.session)
                 self._fail(f"The session cannot be shown ({type(failure).__name__}: {failure}).")
