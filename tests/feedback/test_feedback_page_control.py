@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,9 @@ CAR = {"env": "MountainCar-v0", "learner": "tamer+rl", "step_s": 0.05, "seed": 1
 POLE = {"env": "CartPole-v1", "learner": "sarsa", "step_s": 0.05, "frames": False}
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with pages.chromium() as running:
-        yield running
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     return tmp_path / "sessions.sqlite"
-
-
-@pytest.fixture
-def visits(browser: Any) -> Iterator[list[pages.Visit]]:
-    made: list[pages.Visit] = []
-    yield made
-    for visit in made:
-        visit.close()
 
 
 def test_press_see_undo_reload_finish(browser: Any, store: Path, visits: list[pages.Visit]) -> None:

@@ -26,20 +26,6 @@ ITEMS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with pages.chromium() as running:
-        yield running
-
-
-@pytest.fixture
-def visits(browser: Any) -> Iterator[list[pages.Visit]]:
-    made: list[pages.Visit] = []
-    yield made
-    for visit in made:
-        visit.close()
-
-
 _OPEN = "document.querySelectorAll('details').forEach(one => { one.open = true; })"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,6 @@ SETTINGS = {
     "pause_s": 0.3,
     "max_new_tokens": 16,
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with pages.chromium() as running:
-        yield running
-
-
-@pytest.fixture
-def visits(browser: Any) -> Iterator[list[pages.Visit]]:
-    made: list[pages.Visit] = []
-    yield made
-    for visit in made:
-        visit.close()
 
 
 @pytest.fixture(scope="module")
