@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import math
 import re
 from importlib.resources import files
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from textrl.report import compare, scales, text
 from textrl.report.curves import charts_of
 from textrl.report.figures import Chart, Line, line_chart
+from textrl.report.headline import plain_sentence
 from textrl.report.reading import RunData, Series, Stage
 
 FINITE = st.floats(-1e12, 1e12)
@@ -122,6 +124,7 @@ def test_arms_are_compared_at_equal_kl() -> None:
         "ptx gains +1.75 [+1.50 to +2.00] with perplexity +2.0\u202f% [+2.0\u202f% to +2.0\u202f%]" in words
     )
     assert "none gains +2.00 with perplexity +30.0\u202f%" in words
+    assert plain_sentence(_run(points)) == html.unescape(words), "a study of arms is summed up by its arms"
 
 
 def test_arms_that_never_meet_are_not_compared() -> None:

@@ -153,7 +153,7 @@ def _error_bar(point: FrontierPoint, key: str, x: scales.Axis, y: scales.Axis, s
 
 
 def equal_kl(found: Sequence[Trail]) -> str:
-    """Compare the arms in words at the largest KL that every seed of every arm reached.
+    """Compare the arms in words, as HTML, at the largest KL that every seed of every arm reached.
 
     Returns an empty string when there is one arm only, or when that KL lies before some seed's first
     measured point, where there is nothing to interpolate between.
@@ -174,8 +174,8 @@ def equal_kl(found: Sequence[Trail]) -> str:
             words += f" with perplexity {_spread(costs, _change)}"
         parts.append(words)
     return (
-        f"<p>At equal KL ({num(kl)} nats, the largest that every run reached; interpolated): "
-        f"{'; '.join(parts)}.{' Mean over seeds, range in brackets.' if len(found) > len(arms) else ''}</p>"
+        f"At equal KL ({num(kl)} nats, the largest that every run reached; interpolated): "
+        f"{'; '.join(parts)}.{' Mean over seeds, range in brackets.' if len(found) > len(arms) else ''}"
     )
 
 

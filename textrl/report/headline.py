@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 
+from textrl.report import compare
 from textrl.report.curves import stage_title
 from textrl.report.reading import Estimate, RunData, Stage, estimate, perplexity_change
 from textrl.report.text import esc, num, number, percent
@@ -13,7 +14,7 @@ from textrl.report.text import esc, num, number, percent
 def sentence(run: RunData) -> str:
     """Return the run in plain words, as HTML."""
     words = f"{_improved(run)} {_cost(run)}".strip()
-    return words or _training_only(run)
+    return words or compare.equal_kl(compare.trails(run)) or _training_only(run)
 
 
 def plain_sentence(run: RunData) -> str:

@@ -142,7 +142,10 @@ def frontier(run: RunData) -> str:
     found = compare.trails(run)
     if not found:
         return ""
-    return compare.equal_kl(found) + compare.frontier_charts(found) + compare.arms_table(found)
+    words = compare.equal_kl(found)
+    return (
+        (f"<p>{words}</p>" if words else "") + compare.frontier_charts(found) + compare.arms_table(found)
+    )
 
 
 def diagnosis(findings: list[Finding]) -> str:
