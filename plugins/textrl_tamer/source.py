@@ -1,8 +1,9 @@
 """TAMER's H as a source: advice for control, a reward per token for text.
 
-On control, `advise` and `rate` give H(s, .) for all actions. On text, H is one number per token for now,
-whatever came before it; calling the source pays each token what it is worth. Both start at 0, so that a
-source without feedback changes nothing, and both learn from the same stream of signals (`observe`).
+On control, `advise` and `rate` give H(s, .) for all actions. On text, H is one number per token, whatever
+came before it (`textrl_tamer.text_source` has an H that sees the context); calling the source pays each token
+what it is worth. Both start at 0, so that a source without feedback changes nothing, and both learn from the
+same stream of signals (`observe`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from textrl.protocols import AdviceState, Batch, Signal
 from textrl.tamer import Tamer
 from textrl.tamer.models import TableH
 from textrl_tamer.settings import TamerSourceSettings
+from textrl_tamer.states import arrays, tensors
 
 Array = NDArray[np.float64]
 
@@ -116,9 +118,9 @@ class TAMER:
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and JSON data."""
-        state = {"tokens": _tensors(self.tokens.state_dict())}
+        state = {"tokens": tensors(self.tokens.state_dict())}
         if self.tamer is not None:
-            state["tamer"] = _tensors(self.tamer.state_dict())
+            state["tamer"] = tensors(self.tamer.state_dict())
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -127,9 +129,9 @@ class TAMER:
         Raises:
             UserError: When the state has an H over actions and this source knows no environment yet.
         """
-        self.tokens.load_state_dict(_arrays(state["tokens"]))
+        self.tokens.load_state_dict(arrays(state["tokens"]))
         if "tamer" in state:
-            self._bound().load_state_dict(_arrays(state["tamer"]))
+            self._bound().load_state_dict(arrays(state["tamer"]))
 
     def _bind_id(self, name: str) -> None:
         import gymnasium
@@ -153,24 +155,3 @@ class TAMER:
                 "Gymnasium id."
             )
         return self.tamer
-
-
-def _tensors(state: Any) -> Any:
-    """Replace arrays by tensors, which is what a source's state may hold."""
-    if isinstance(state, np.ndarray):
-        return torch.from_numpy(np.array(state))
-    if isinstance(state, Mapping):
-        return {key: _tensors(value) for key, value in state.items()}
-    if isinstance(state, list | tuple):
-        return [_tensors(value) for value in state]
-    return state
-
-
-def _arrays(state: Any) -> Any:
-    if isinstance(state, Tensor):
-        return state.detach().cpu().numpy().copy()
-    if isinstance(state, Mapping):
-        return {key: _arrays(value) for key, value in state.items()}
-    if isinstance(state, list | tuple):
-        return [_arrays(value) for value in state]
-    return state

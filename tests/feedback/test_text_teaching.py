@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textrl.data.tokenizers import train_byte_bpe
-from textrl.feedback.text.head import TokenHead, unit
-from textrl.feedback.text.teaching import Teaching, Token
-from textrl.feedback.text.words import Pieces, continues
 from textrl.tamer.credit import Loss
 from textrl.tamer.settings import DelaySettings
+from textrl.tamer.text.head import TokenHead, unit
+from textrl.tamer.text.teaching import Teaching, Token
+from textrl.tamer.text.words import Pieces, continues
 
 RNG = np.random.default_rng(0)
 EMBEDDINGS = RNG.standard_normal((20, 8)).astype(np.float32)

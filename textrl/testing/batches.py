@@ -23,6 +23,8 @@ red blue green fast slow hot cold new old first last big small ! ? . , ; :
 """
 WORDS = tuple(_TEXT.split())
 VOCAB_SIZE = len(WORDS)
+#: Width of the hidden states.
+HIDDEN = 16
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,9 @@ def make_batch(
             noise = torch.randint(0, VOCAB_SIZE, ids.shape, generator=generator)
             ids[~mask] = noise[~mask]
         floats = {name: value.masked_fill(~response_mask, float("nan")) for name, value in floats.items()}
+    hidden = _hidden(episodes, length)
+    if garbage is not None:
+        hidden = hidden.masked_fill(~response_mask[..., None], float("nan"))
     text = "text" in needs
     return Batch(
         prompt_ids=prompt_ids,
@@ -122,12 +127,24 @@ def make_batch(
         logprobs=floats["logprobs"] if "logprobs" in needs else None,
         ref_logprobs=floats["ref_logprobs"] if "ref_logprobs" in needs else None,
         times=floats["times"] if "times" in needs else None,
+        ref_hidden=hidden if "ref_hidden" in needs else None,
     )
 
 
 def decode(ids: Sequence[int]) -> str:
     """Return the words of `ids` without special tokens."""
     return " ".join(WORDS[token] for token in ids if token not in (PAD, EOS))
+
+
+def _hidden(episodes: Sequence[Sample], length: int) -> Tensor:
+    """Return (B, T, H): the mean of fixed random directions of all tokens before each one; 0 on padding."""
+    directions = torch.randn(VOCAB_SIZE, HIDDEN, generator=torch.Generator().manual_seed(2))
+    states = torch.zeros(len(episodes), length, HIDDEN)
+    for row, episode in enumerate(episodes):
+        read = directions[list(episode.prompt + episode.response[:-1])]
+        counts = torch.arange(1, len(read) + 1)[:, None]
+        states[row, : len(episode.response)] = (read.cumsum(0) / counts)[len(episode.prompt) - 1 :]
+    return states
 
 
 def _words(count: int, generator: torch.Generator) -> tuple[int, ...]:

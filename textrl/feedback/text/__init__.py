@@ -1,8 +1,7 @@
 """A session in front of a language model: tokens appear one by one, and somebody presses + and -.
 
-`settings` holds every knob, `writer` the model, `head` H over all tokens of the vocabulary, `teaching`
-what a press or a span teaches and how it is taken back, `words` the text of tokens, and `machine` says what
-an event does.
+`settings` holds every knob, `writer` the model, and `machine` says what an event does. H over all tokens of
+the vocabulary, what a press or a span teaches it, and the text of tokens stand in `textrl.tamer.text`.
 """
 
 from textrl.feedback.text.machine import TextMachine

@@ -20,10 +20,10 @@ from textrl.feedback.machine import Message, config_of
 from textrl.feedback.screen import Seen
 from textrl.feedback.store.base import SessionInfo
 from textrl.feedback.text.settings import TextSettings, text_settings
-from textrl.feedback.text.teaching import Teaching, Token
-from textrl.feedback.text.words import Pieces, continues
 from textrl.feedback.text.writer import Draw, Writer
 from textrl.settings import to_plain
+from textrl.tamer.text.teaching import Teaching, Token
+from textrl.tamer.text.words import Pieces, continues
 
 #: The last word of a text counts as on screen for so long, as the last step of TAMER's episodes. Seconds.
 LAST_WORD_S = 1.0

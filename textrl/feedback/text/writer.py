@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from textrl.errors import UserError
-from textrl.feedback.text.head import State, TokenHead, unit
 from textrl.feedback.text.settings import TextSettings
 from textrl.mdp.sampling import sample
 from textrl.models.decoding import Decoder, open_decoder
 from textrl.models.loading import load_causal_lm
 from textrl.models.products import head_logits
 from textrl.rollout import head_of
+from textrl.tamer.text.head import State, TokenHead, unit
 
 _MADE = {"made": "tiny-gpt2"}
 

@@ -4,18 +4,24 @@ A word is credited as a whole, from the appearance of its first token to that of
 share the word's credit. To take something back, H is made anew from everything else: all that reached H is
 kept as a list of short operations, and the list is run again without what was undone. So an undo leaves
 H bit for bit as if the press had never been.
+
+With replay, some earlier lessons are learnt again with each new one; see `textrl.tamer.text.lessons`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from textrl.feedback.text.head import State, TokenHead
+import numpy as np
+
+from textrl.settings import build, to_plain
 from textrl.tamer.credit import CreditAssigner, Loss, Sample, Windowed
 from textrl.tamer.delays import make_delay
 from textrl.tamer.settings import DelaySettings
+from textrl.tamer.text.head import State, TokenHead
+from textrl.tamer.text.lessons import Lesson, Lessons, Replay
 
 
 @dataclass
@@ -47,17 +53,31 @@ class Teaching:
 
     Attributes:
         head: H.
-        tokens: All tokens written in the session; number n is ``tokens[n - 1]``.
+        tokens: The tokens written in the session; number n is ``tokens[n - 1]``.
         delay: What credit assignment assumes now.
         samples: Labels that H has learnt.
     """
 
-    def __init__(self, head: TokenHead, delay: DelaySettings, loss: Loss) -> None:
+    def __init__(
+        self, head: TokenHead, delay: DelaySettings, loss: Loss, replay: Replay | None = None
+    ) -> None:
+        """Begin with H as it is.
+
+        Args:
+            head: H; it is cleared where something is taken back, or set to what `load_state_dict` gave.
+            delay: What credit assignment assumes first.
+            loss: As in TAMER.
+            replay: None replays nothing.
+        """
         self.head, self.tokens = head, list[Token]()
-        self._first_delay, self._loss = delay, loss
+        self._first_delay, self._loss, self._replay = delay, loss, replay or Replay()
+        self._floor: Mapping[str, Any] | None = None  # the state that the list of operations begins at
         self._operations: list[tuple[str, str | None, tuple[Any, ...]]] = []
         self._undone: set[str] = set()
-        self._begin()
+        self._word: Word | None = None
+        self._start()
+        if head.learnt:
+            self._floor = self.state_dict()
         self._run: dict[str, Callable[..., list[int]]] = {
             "show": self._show,
             "join": self._join,
@@ -68,6 +88,11 @@ class Teaching:
             "training": self._training,
             "delay": self._delay,
         }
+
+    @property
+    def is_training(self) -> bool:
+        """Whether presses count."""
+        return self._credit.training
 
     def show(self, number: int, at_s: float, *, joins: bool) -> None:
         """A token appeared; `joins` where it goes on with the word on screen."""
@@ -108,7 +133,6 @@ class Teaching:
         if not known or uuid in self._undone:
             return None
         self._undone.add(uuid)
-        self.head.clear()
         self._begin()
         spoken_of: list[int] = []
         for name, one, arguments in self._operations:
@@ -119,14 +143,85 @@ class Teaching:
             self._run[name](*arguments)
         return spoken_of
 
+    def settle(self) -> None:
+        """Forget how H came to be: nothing up to now can be taken back, and tokens out of reach are dropped.
+
+        The tokens that are left have new numbers.
+        """
+        self.load_state_dict(self.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return numpy arrays and JSON data: H, the words within reach, and the lessons that are kept.
+
+        Tokens that none of these refers to are left out, and the others are numbered anew.
+        """
+        words: list[Word] = []
+        self._credit.state_dict(words.append)
+        on_screen = [] if self._word is None else self._word.tokens
+        of_words = [number for word in words for number in word.tokens]
+        of_lessons = [number for lesson in self._lessons.kept for number in lesson.numbers]
+        needed = sorted({*of_words, *of_lessons, *on_screen})
+        new = {number: place for place, number in enumerate(needed, 1)}
+        states = [self.tokens[number - 1].state for number in needed]
+        return {
+            "head": self.head.state_dict(),
+            "states": np.stack(states) if states else np.zeros((0, self.head.width), np.float32),
+            "tokens": [int(self.tokens[number - 1].token) for number in needed],
+            "credit": self._credit.state_dict(lambda word: [new[number] for number in word.tokens]),
+            "on_screen": [new[number] for number in on_screen],
+            "delay": to_plain(self.delay),
+            "samples": self.samples,
+            "lessons": self._lessons.state_dict(new),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`; what came before it cannot be taken back.
+
+        Raises:
+            UserError: When its H was learnt on another model; nothing has changed then.
+        """
+        self._restore(state)
+        rows = zip(np.array(state["states"], np.float32), state["tokens"], strict=True)
+        self.tokens[:] = [Token(row, int(token)) for row, token in rows]
+        self._floor = {**state, "head": self.head.state_dict()}
+        self._operations.clear()
+        self._undone.clear()
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Be as in a state, but for the tokens."""
+        self.head.load_state_dict(state["head"])
+        self.delay = build(DelaySettings, state["delay"], where=lambda key: "The saved delay")
+        self._credit = self._assigner()
+        words: dict[tuple[int, ...], Word] = {}
+
+        def word_of(numbers: list[int]) -> Word:
+            return words.setdefault(tuple(numbers), Word(list(numbers)))
+
+        self._credit.load_state_dict(state["credit"], word_of)
+        # A word on screen may be out of reach, where training was switched off meanwhile.
+        self._word = word_of(state["on_screen"]) if state["on_screen"] else None
+        self.samples = int(state["samples"])
+        self._lessons = Lessons.from_state(state["lessons"], self._replay)
+
     def _do(self, name: str, uuid: str | None, *arguments: Any) -> list[int]:
         self._operations.append((name, uuid, arguments))
         return self._run[name](*arguments)
 
     def _begin(self) -> None:
+        """Be as before the first operation."""
+        self._start()
+        if self._floor is None:
+            self.head.clear()
+        else:
+            self._restore(self._floor)
+
+    def _start(self) -> None:
         self.delay, self.samples = self._first_delay, 0
-        self._credit: CreditAssigner[Word] = CreditAssigner(make_delay(self.delay), self._loss)
-        self._word: Word | None = None
+        self._credit, self._word = self._assigner(), None
+        self._lessons = Lessons(self._replay)
+
+    def _assigner(self) -> CreditAssigner[Word]:
+        return CreditAssigner(make_delay(self.delay), self._loss)
 
     def _show(self, number: int, at_s: float) -> list[int]:
         self._word = Word([number])
@@ -154,8 +249,8 @@ class Teaching:
 
     def _span(self, first: int, last: int, value: float) -> list[int]:
         numbers = self._spoken_of("span", (first, last, value))
-        for number in numbers:
-            self._label(number, value, 1.0)
+        if numbers:
+            self._study(Lesson(tuple(numbers), (1.0,) * len(numbers), value))
         return numbers
 
     def _training(self, on: bool, at_s: float) -> list[int]:
@@ -180,17 +275,26 @@ class Teaching:
         for sample in samples:
             self.samples += 1
             if isinstance(sample, Windowed):
-                self._label_sum(sample)
-                continue
-            for number in sample.step.tokens:
-                self._label(number, sample.label, sample.weight)
+                words = zip(sample.steps, sample.credits, strict=True)
+                pairs = [(number, share) for word, share in words for number in word.tokens]
+                numbers, shares = zip(*pairs, strict=True)
+                self._study(Lesson(numbers, shares, sample.label, window=True))
+            else:
+                numbers = tuple(sample.step.tokens)
+                self._study(Lesson(numbers, (sample.weight,) * len(numbers), sample.label))
 
-    def _label_sum(self, sample: Windowed[Word]) -> None:
-        words = zip(sample.steps, sample.credits, strict=True)
-        pairs = [(self.tokens[number - 1], share) for word, share in words for number in word.tokens]
-        states, ids = [one.state for one, _ in pairs], [one.token for one, _ in pairs]
-        self.head.learn_window(states, ids, [share for _, share in pairs], sample.label)
+    def _study(self, lesson: Lesson) -> None:
+        """Learn a new lesson, and some of the earlier ones again."""
+        self._teach(lesson)
+        for earlier in self._lessons.drawn():
+            self._teach(earlier)
+        self._lessons.keep(lesson)
 
-    def _label(self, number: int, label: float, weight: float) -> None:
-        one = self.tokens[number - 1]
-        self.head.learn(one.state, one.token, label, weight)
+    def _teach(self, lesson: Lesson) -> None:
+        tokens = [self.tokens[number - 1] for number in lesson.numbers]
+        if lesson.window:
+            states, ids = [one.state for one in tokens], [one.token for one in tokens]
+            self.head.learn_window(states, ids, lesson.shares, lesson.label)
+            return
+        for one, share in zip(tokens, lesson.shares, strict=True):
+            self.head.learn(one.state, one.token, lesson.label, share)
