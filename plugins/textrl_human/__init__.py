@@ -10,12 +10,18 @@ from textrl.specs import FeedbackSpec
 
 @hookimpl
 def textrl_feedback() -> Iterable[FeedbackSpec]:
-    """Offer ``simulated``, ``replay`` and ``realtime``."""
+    """Offer ``simulated``, ``simulated_text``, ``replay`` and ``realtime``."""
     yield FeedbackSpec(
         name="simulated",
         target="textrl_human.simulated:SimulatedTrainer",
         settings="textrl_human.settings:SimulatedSettings",
         summary="a seeded trainer with human delays, errors and moods, on a virtual clock",
+    )
+    yield FeedbackSpec(
+        name="simulated_text",
+        target="textrl_human.text_simulated:SimulatedReader",
+        settings="textrl_human.text_settings:SimulatedTextSettings",
+        summary="a seeded reader of streamed text, with a lexicon, a rule or a classifier as hidden taste",
     )
     yield FeedbackSpec(
         name="replay",

@@ -105,36 +105,30 @@ def _ramp(t: float, width: float) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trainer:
-    """A simulated trainer.
+class Reactions:
+    """How a simulated person gets from a judgement to a key.
 
-    A step is judged by its advantage less `strictness`; a judgement becomes a key, +1 or -1; a key may be
-    pressed, after a delay. Every probability is drawn for every step, whether it matters or not, so that
-    two trainers with one seed meet the same luck.
+    What is judged has a value less `strictness`; a judgement becomes a key, +1 or -1; a key may be
+    pressed, after a delay. Every probability is drawn for all that is judged, whether it matters or not,
+    so that two people with one seed meet the same luck.
 
     Attributes:
         seed: Draws everything.
-        truth: What the trainer knows: ``rule`` (Mountain Car: push with the velocity, +1 or -1),
-            ``pole_rule`` (Cart Pole: push towards the side to which the pole falls), ``solved`` (Mountain
-            Car: an action's advantage over the mean of all, in steps, from value iteration),
-            ``module:function`` or ``file.py:function``, or a callable (observation, action) -> advantage.
-        p_press: Probability that a judged step is rated.
+        p_press: Probability that what is judged is rated.
         p_error: Probability of the wrong key.
         rationality: Takes the good key with probability 1 / (1 + exp(-rationality * judgement)); None
             always takes the one that the judgement's sign says.
         dead_zone: Judgements of this size or smaller are not worth a key.
-        strictness: What an advantage must exceed to please.
+        strictness: What a value must exceed to please.
         delay: From seeing to pressing.
         multi_press: Probability of pressing once more, again after each press.
-        fatigue: Share of the presses that is lost with every minute since the first step.
-        stop_after: The trainer leaves after this many presses; None stays.
-        myopia: Shortens the sight of ``solved``: its discount is 1 - myopia per step.
+        fatigue: Share of the presses that is lost with every minute since the first thing seen.
+        stop_after: The person leaves after this many presses; None stays.
         silence_means: ``nothing``; ``good`` (only punishes: silence approves) or ``bad`` (only rewards).
         lapse: Probability that a key is taken at random, without looking.
     """
 
     seed: int = 0
-    truth: str | Truth = "rule"
     p_press: float = 1.0
     p_error: float = 0.0
     rationality: float | None = None
@@ -144,7 +138,6 @@ class Trainer:
     multi_press: float = 0.0
     fatigue: float = 0.0
     stop_after: int | None = None
-    myopia: float = 0.0
     silence_means: Literal["nothing", "good", "bad"] = "nothing"
     lapse: float = 0.0
 
@@ -159,12 +152,6 @@ class Trainer:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
         if self.multi_press == 1:
             raise ValueError("multi_press is 1.0; such a trainer never lets go of the key")
-        if not 0 <= self.myopia < 1:
-            raise ValueError(f"myopia is {self.myopia}; it must be from 0 to below 1")
-        if self.myopia > 0 and self.truth != "solved":
-            raise ValueError(
-                f"myopia is {self.myopia} but truth is {self.truth!r}; only 'solved' looks ahead"
-            )
         if not 0 <= self.dead_zone < math.inf:
             raise ValueError(f"dead_zone is {self.dead_zone}; it must be 0 or more")
         if not math.isfinite(self.strictness):
@@ -175,6 +162,36 @@ class Trainer:
             raise ValueError(f"stop_after is {self.stop_after}; it must be 0 or more, or null")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; it must be 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainer(Reactions):
+    """A simulated trainer of control tasks: judges a step by its advantage.
+
+    Attributes:
+        truth: What the trainer knows: ``rule`` (Mountain Car: push with the velocity, +1 or -1),
+            ``pole_rule`` (Cart Pole: push towards the side to which the pole falls), ``solved`` (Mountain
+            Car: an action's advantage over the mean of all, in steps, from value iteration),
+            ``module:function`` or ``file.py:function``, or a callable (observation, action) -> advantage.
+        myopia: Shortens the sight of ``solved``: its discount is 1 - myopia per step.
+    """
+
+    truth: str | Truth = "rule"
+    myopia: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work.
+
+        Raises:
+            ValueError: Names the setting, its value and the fix.
+        """
+        super().__post_init__()
+        if not 0 <= self.myopia < 1:
+            raise ValueError(f"myopia is {self.myopia}; it must be from 0 to below 1")
+        if self.myopia > 0 and self.truth != "solved":
+            raise ValueError(
+                f"myopia is {self.myopia} but truth is {self.truth!r}; only 'solved' looks ahead"
+            )
 
 
 #: How fast a recorded person pressed; see the module's first lines.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,7 +41,8 @@ def find_truth(trainer: Trainer) -> Truth:
             f"The trainer's truth is '{truth}'; write one of {', '.join(_KNOWN)}, 'module:function' or "
             f"'file.py:function'.{did_you_mean(truth, _KNOWN)}"
         )
-    return _function(place, name)
+    function: Truth = load_function(place, name)
+    return function
 
 
 def push_with_the_velocity(observation: Any, action: int) -> float:
@@ -75,8 +77,12 @@ def _expect(observation: Any, size: int, truth: str, task: str) -> None:
         )
 
 
-def _function(place: str, name: str) -> Truth:
-    """Import ``name`` from a module or a Python file."""
+def load_function(place: str, name: str) -> Callable[..., Any]:
+    """Import ``name`` from a module or a Python file.
+
+    Raises:
+        UserError: When that fails, or it is no function.
+    """
     try:
         module = _file(place) if place.endswith(".py") else importlib.import_module(place)
     except Exception as error:  # whatever the file does when it is imported
@@ -86,7 +92,7 @@ def _function(place: str, name: str) -> Truth:
     found = getattr(module, name, None)
     if not callable(found):
         raise UserError(f"The trainer's truth '{place}:{name}' is no function; name one in {place}.")
-    function: Truth = found
+    function: Callable[..., Any] = found
     return function
 
 
