@@ -29,6 +29,8 @@ class Batch:
         logprobs: (B, T) log-probabilities of the acting policy, where a source `needs` them.
         ref_logprobs: (B, T) log-probabilities of the frozen reference, where a source `needs` them.
         times: (B, T) display times in seconds, where a source `needs` them.
+        ref_hidden: (B, T, H) last hidden states of the frozen reference before each response token, where a
+            source `needs` them.
         memo: Scratch space shared by everyone who scores this batch: frozen layers that several
             networks share leave their output here (see `textrl.models.stack`). Never data.
     """
@@ -43,6 +45,7 @@ class Batch:
     logprobs: Tensor | None = None
     ref_logprobs: Tensor | None = None
     times: Tensor | None = None
+    ref_hidden: Tensor | None = None
     memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 

@@ -11,15 +11,16 @@ Shapes: ``B`` sequences, ``P`` prompt tokens (left-padded), ``T`` response token
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from textrl.mdp.sampling import chosen_logprobs, greedy, sample_with_logprobs
-from textrl.models.decoding import open_decoder
+from textrl.models.decoding import Decoder, open_decoder
 from textrl.models.products import head_logits
 from textrl.models.stack import Trunk, frozen_depth
 
@@ -35,6 +36,7 @@ class Rollout:
         response_mask: (B, T) bool.
         logprobs: (B, T) float32 log-probabilities as sampled, zero on padding.
         trunk: Outputs of the frozen blocks at every position, where asked for.
+        advice: Name -> (B, T) what an adviser kept of each step.
     """
 
     prompt_ids: Tensor
@@ -43,6 +45,7 @@ class Rollout:
     response_mask: Tensor
     logprobs: Tensor
     trunk: Trunk | None = None
+    advice: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def ids(self) -> Tensor:
@@ -53,6 +56,39 @@ class Rollout:
     def mask(self) -> Tensor:
         """(B, P + T) bool."""
         return torch.cat([self.prompt_mask, self.response_mask], dim=1)
+
+
+class Adviser(Protocol):
+    """Somebody who changes the distribution that tokens are drawn from, step by step.
+
+    Rows that are still written are numbered from 0, as in `Decoder`.
+    """
+
+    def prefill(self, ids: Tensor, mask: Tensor, decoder: Decoder) -> None:
+        """See (n, P) left-padded prompts, after the policy's own `decoder` has."""
+        ...
+
+    def logits(self, logits: Tensor, alive: Tensor, t: int) -> Tensor:
+        """Return (n, V) logits to draw from.
+
+        Args:
+            logits: (n, V) of the policy, divided by the temperature.
+            alive: (n,) which rows of the batch these are.
+            t: Position in the response.
+        """
+        ...
+
+    def step(self, tokens: Tensor, decoder: Decoder) -> None:
+        """See the (n,) tokens that were drawn, after the policy's own `decoder` has."""
+        ...
+
+    def keep(self, kept: Tensor, moved: Tensor, holes: Tensor) -> None:
+        """Go on with fewer rows; see `Decoder.keep`."""
+        ...
+
+    def kept(self, steps: int) -> Mapping[str, Tensor]:
+        """Return what is to be remembered, name -> (B, steps)."""
+        ...
 
 
 def head_of(model: PreTrainedModel) -> tuple[Tensor, Tensor | None]:
@@ -75,6 +111,7 @@ def generate(
     temperature: float = 1.0,
     deterministic: bool = False,
     keep_depths: tuple[int, ...] = (),
+    adviser: Adviser | None = None,
 ) -> Rollout:
     """Sample one response per prompt.
 
@@ -90,6 +127,7 @@ def generate(
         temperature: Divides the logits; training must use the same.
         deterministic: Take the most probable token instead of sampling.
         keep_depths: Frozen block counts whose outputs the returned trunk holds.
+        adviser: Who has a say in the choice of tokens; log-probabilities are then those of what acted.
     """
     device, rows = prompt_ids.device, prompt_ids.shape[0]
     weight, bias = head_of(model)
@@ -101,8 +139,12 @@ def generate(
     with open_decoder(model, rows, capacity, depths) as decoder:
         hidden = decoder.prefill(prompt_ids, prompt_mask)
         out.keep(decoder.seen, alive, 0)
+        if adviser is not None:
+            adviser.prefill(prompt_ids, prompt_mask, decoder)
         for t in range(max_new_tokens):
             logits = head_logits(hidden, weight, bias, temperature)
+            if adviser is not None:
+                logits = adviser.logits(logits, alive, t)
             if deterministic:
                 tokens = greedy(logits)
                 chosen = chosen_logprobs(logits, tokens)
@@ -118,13 +160,17 @@ def generate(
                 break
             hidden = decoder.step(tokens)
             out.keep(decoder.seen, alive, t + 1)
-            if finished:
+            if finished or t == max_new_tokens - 1:
                 break
+            if adviser is not None:
+                adviser.step(tokens, decoder)
             if ended is not None and bool(ended.any()):
                 kept, moved, holes = _survivors(~ended)
                 decoder.keep(kept, moved, holes)
+                if adviser is not None:
+                    adviser.keep(kept, moved, holes)
                 alive, hidden = alive[kept], hidden[kept]
-    return out.rollout(model, prompt_ids, prompt_mask, keep_depths)
+    return out.rollout(model, prompt_ids, prompt_mask, keep_depths, adviser)
 
 
 def _survivors(going: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -181,15 +227,20 @@ class _Buffers:
             self.hidden[depth][alive, start : start + seen.shape[1]] = seen
 
     def rollout(
-        self, model: PreTrainedModel, prompt_ids: Tensor, prompt_mask: Tensor, depths: tuple[int, ...]
+        self,
+        model: PreTrainedModel,
+        prompt_ids: Tensor,
+        prompt_mask: Tensor,
+        depths: tuple[int, ...],
+        adviser: Adviser | None,
     ) -> Rollout:
         """Cut the unused steps off and assemble the result."""
         length = max(int(self.mask.sum(1).max()), 1)
         ids, mask = self.ids[:, :length], self.mask[:, :length]
-        result = Rollout(prompt_ids, prompt_mask, ids, mask, self.logprobs[:, :length])
+        advice = {} if adviser is None else adviser.kept(length)
+        result = Rollout(prompt_ids, prompt_mask, ids, mask, self.logprobs[:, :length], None, advice)
         if not depths:
             return result
         total = self.prompt_length + length
         hidden = {depth: seen[:, :total].contiguous() for depth, seen in self.hidden.items()}
-        trunk = Trunk(model, result.ids, result.mask, depths, hidden)
-        return Rollout(prompt_ids, prompt_mask, ids, mask, result.logprobs, trunk)
+        return replace(result, trunk=Trunk(model, result.ids, result.mask, depths, hidden))

@@ -204,6 +204,7 @@ class TokenTask:
         *,
         logprobs: Tensor | None = None,
         ref_logprobs: Tensor | None = None,
+        ref_hidden: Tensor | None = None,
         memo: dict[Any, Any] | None = None,
         needs: Collection[str] = (),
     ) -> Batch:
@@ -215,6 +216,7 @@ class TokenTask:
             response_mask: (B, T) bool.
             logprobs: (B, T) of the acting policy, if at hand.
             ref_logprobs: (B, T) of the frozen reference, if at hand.
+            ref_hidden: (B, T, H) of the frozen reference, if at hand.
             memo: Shared scratch space; see `textrl.protocols.Batch`.
             needs: What learner-side sources need in addition to the task's own.
         """
@@ -231,6 +233,7 @@ class TokenTask:
             records=[prompt.record for prompt in prompts] if "records" in wanted else None,
             logprobs=logprobs,
             ref_logprobs=ref_logprobs,
+            ref_hidden=ref_hidden,
             memo={} if memo is None else memo,
         )
 

@@ -20,6 +20,9 @@ from textrl.mdp.logprobs import CHUNK
 
 #: The summed loss of some tokens: ((M,) log-probabilities, which of the N they are) -> ().
 TokenLoss = Callable[[Tensor, slice], Tensor]
+#: What is added to the logits of some tokens, after the temperature: which of the N they are -> (M, V). Rows
+#: at the end of the slice may be left out.
+Shift = Callable[[slice], Tensor]
 
 
 def token_loss(
@@ -30,6 +33,7 @@ def token_loss(
     *,
     bias: Tensor | None = None,
     temperature: float = 1.0,
+    shift: Shift | None = None,
     chunk: int = CHUNK,
 ) -> tuple[Tensor, Tensor]:
     """Return a loss, summed over tokens, and the log-probabilities that it was computed from.
@@ -41,6 +45,8 @@ def token_loss(
         loss: Of a chunk; its tokens must not depend on one another.
         bias: (V,) or None.
         temperature: Divides the logits; the same value must be used when sampling.
+        shift: Constants added to the logits after that, where the distribution that acts is not the model's
+            own (see `textrl.advice`).
         chunk: Rows whose logits exist at the same time; the result does not depend on it.
 
     Returns:
@@ -51,7 +57,7 @@ def token_loss(
         dtype = torch.get_autocast_dtype(hidden.device.type)
         hidden, weight = hidden.to(dtype), weight.to(dtype)
     apply: Any = _TokenLoss.apply  # torch leaves it untyped
-    out: tuple[Tensor, Tensor] = apply(hidden, weight, bias, targets, loss, temperature, chunk)
+    out: tuple[Tensor, Tensor] = apply(hidden, weight, bias, targets, loss, temperature, shift, chunk)
     return out
 
 
@@ -67,6 +73,7 @@ class _TokenLoss(torch.autograd.Function):
         targets: Tensor,
         loss: TokenLoss,
         temperature: float,
+        shift: Shift | None,
         chunk: int,
     ) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(hidden.dtype, torch.float32)
@@ -80,6 +87,9 @@ class _TokenLoss(torch.autograd.Function):
             logits = torch.nn.functional.linear(hidden[rows], weight, bias).to(wide)
             if temperature != 1.0:
                 logits.div_(temperature)
+            if shift is not None:
+                added = shift(rows)
+                logits[: len(added)] += added
             part, slope, logprobs[rows] = _slopes_(logits, targets[rows], loss, rows)
             total += part
             by_logits = logits.mul_((slope / temperature)[:, None])
@@ -105,7 +115,7 @@ class _TokenLoss(torch.autograd.Function):
         scaled = [None if x is None else x * grad.to(x.dtype) for x in (by_hidden, by_bias)]
         # In place: this one is as large as the embedding, and a second backward pass is not supported.
         weight = None if by_weight is None else by_weight.mul_(grad).to(ctx.dtype)
-        return scaled[0], weight, scaled[1], None, None, None, None
+        return scaled[0], weight, scaled[1], None, None, None, None, None
 
 
 def _slopes_(logits: Tensor, targets: Tensor, loss: TokenLoss, rows: slice) -> tuple[Tensor, Tensor, Tensor]:

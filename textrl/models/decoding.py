@@ -31,12 +31,18 @@ class Decoder(Protocol):
 
     seen: dict[int, Tensor]
 
-    def prefill(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Feed (n, P) left-padded prompts; return the (n, H) normalised state of the last token."""
+    def prefill(self, ids: Tensor, mask: Tensor, lent: Tensor | None = None) -> Tensor:
+        """Feed (n, P) left-padded prompts; return the (n, H) normalised state of the last token.
+
+        Args:
+            ids: (n, P) int64.
+            mask: (n, P) bool.
+            lent: (n, P, H) outputs of the blocks that are lent, where some are.
+        """
         ...
 
-    def step(self, tokens: Tensor) -> Tensor:
-        """Feed (n,) tokens; return their (n, H) normalised states."""
+    def step(self, tokens: Tensor, lent: Tensor | None = None) -> Tensor:
+        """Feed (n,) tokens, with the (n, 1, H) outputs of lent blocks; return their (n, H) final states."""
         ...
 
     def keep(self, kept: Tensor, moved: Tensor, holes: Tensor) -> None:
@@ -52,7 +58,7 @@ class Decoder(Protocol):
 
 @contextmanager
 def open_decoder(
-    model: PreTrainedModel, rows: int, capacity: int, depths: tuple[int, ...]
+    model: PreTrainedModel, rows: int, capacity: int, depths: tuple[int, ...], first: int = 0
 ) -> Iterator[Decoder]:
     """Yield a decoder.
 
@@ -61,9 +67,11 @@ def open_decoder(
         rows: Prompts.
         capacity: Prompt and response tokens of a row at most.
         depths: Block counts whose outputs `seen` shows.
+        first: Blocks that another decoder lends, whose outputs come with each call; a decoder around
+            transformers' own cache computes them again.
     """
     if packable(model):
-        yield StaticDecoder(model, rows, capacity, depths)
+        yield StaticDecoder(model, rows, capacity, depths, first)
         return
     decoder = ModuleDecoder(model)
     handles = [
@@ -79,9 +87,11 @@ def open_decoder(
 class StaticDecoder:
     """Keys and values in tensors of their final size: nothing is copied or allocated as a row grows."""
 
-    def __init__(self, model: PreTrainedModel, rows: int, capacity: int, depths: tuple[int, ...]) -> None:
+    def __init__(
+        self, model: PreTrainedModel, rows: int, capacity: int, depths: tuple[int, ...], first: int = 0
+    ) -> None:
         """Make an empty one; see `open_decoder`. The store is made with the first keys."""
-        self.model, self.capacity, self.depths = model, capacity, depths
+        self.model, self.capacity, self.depths, self.first = model, capacity, depths, first
         self.rows, self.length = rows, 0
         self.seen: dict[int, Tensor] = {}
         self._keys: list[Tensor] = []
@@ -89,7 +99,7 @@ class StaticDecoder:
         self._bias: Tensor | None = None
         self._positions = torch.zeros(0, dtype=torch.int64)
 
-    def prefill(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def prefill(self, ids: Tensor, mask: Tensor, lent: Tensor | None = None) -> Tensor:
         """Feed (n, P) left-padded prompts; return the (n, H) normalised state of the last token."""
         rows, width = ids.shape
         positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
@@ -114,12 +124,12 @@ class StaticDecoder:
             )  # fmt: skip
             return out.transpose(1, 2).reshape(rows * width, *query.shape[1:])
 
-        x = embed(self.model, ids.reshape(-1), positions.reshape(-1))
+        x = self._enter(ids.reshape(-1), positions.reshape(-1), lent)
         x = self._blocks(x, positions.reshape(-1), attend, (rows, width))
         self._positions = positions[:, -1] + 1
         return final_norm(self.model)(x.view(rows, width, -1)[:, -1])  # type: ignore[no-any-return]
 
-    def step(self, tokens: Tensor) -> Tensor:
+    def step(self, tokens: Tensor, lent: Tensor | None = None) -> Tensor:
         """Feed (n,) tokens; return their (n, H) normalised states."""
         rows, end = len(tokens), self.length + 1
         layer = iter(range(len(self._keys)))
@@ -142,7 +152,7 @@ class StaticDecoder:
                 scores = torch.baddbmm(bias.to(q.dtype), q, k.transpose(1, 2), alpha=scale)
             return torch.bmm(torch.softmax(scores, dim=-1).to(v.dtype), v).view_as(query)
 
-        x = embed(self.model, tokens, self._positions)
+        x = self._enter(tokens, self._positions, lent)
         x = self._blocks(x, self._positions, attend, (rows, 1))
         self.length = end
         self._positions = self._positions + 1
@@ -156,12 +166,19 @@ class StaticDecoder:
             self._bias = self._bias[kept]
         self._positions = self._positions[kept]
 
+    def _enter(self, ids: Tensor, positions: Tensor, lent: Tensor | None) -> Tensor:
+        """Return what the first block of this decoder reads, (n * fed, H)."""
+        if self.first:
+            assert lent is not None  # whoever lends blocks lends what they give
+            return lent.reshape(len(ids), -1)
+        return embed(self.model, ids, positions)
+
     def _blocks(
         self, x: Tensor, positions: Tensor, attend: Callable[..., Tensor], shape: tuple[int, int]
     ) -> Tensor:
-        """Run all blocks on (n * fed, H) and note the outputs that are wanted."""
+        """Run the blocks on (n * fed, H) and note the outputs that are wanted."""
         turned = rotary(self.model, x, positions)
-        for index in range(len(blocks(self.model))):
+        for index in range(self.first, len(blocks(self.model))):
             x = run_block(self.model, index, x, turned, attend)
             if index + 1 in self.depths:
                 self.seen[index + 1] = x.view(*shape, -1)
@@ -185,12 +202,12 @@ class ModuleDecoder:
         self._cache = DynamicCache(config=model.config)
         self._mask = self._positions = torch.zeros(0)
 
-    def prefill(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def prefill(self, ids: Tensor, mask: Tensor, lent: Tensor | None = None) -> Tensor:
         """Feed (n, P) left-padded prompts; return the (n, H) normalised state of the last token."""
         self._mask, self._positions = mask, (mask.long().cumsum(-1) - 1).clamp(min=0)
         return self._feed(ids)
 
-    def step(self, tokens: Tensor) -> Tensor:
+    def step(self, tokens: Tensor, lent: Tensor | None = None) -> Tensor:
         """Feed (n,) tokens; return their (n, H) normalised states."""
         self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
         self._positions = self._positions[:, -1:] + 1

@@ -87,10 +87,10 @@ def build_beside(
     if combined is not None:
         check_accepts(spec, combined.technique)
     if person is not None:
-        _check_takes_person(spec)
+        check_takes_person(spec)
     named = {} if combined is None else {combined.source: "advice.source"}
     named |= {} if person is None else {person.source: "human.source"}
-    built = {name: _source(name, sources, registry, where, key) for name, key in named.items()}
+    built = {name: find_source(name, sources, registry, where, key) for name, key in named.items()}
     for name, source in built.items():
         if not hasattr(source, "bind"):
             raise UserError(
@@ -104,12 +104,15 @@ def build_beside(
     someone = None
     if person is not None:
         someone = Human(
-            _feedback(person, registry, where), built[person.source].bind(env), person.session, log=log
+            make_feedback(person.feedback, registry, where),
+            built[person.source].bind(env),
+            person.session,
+            log=log,
         )
     return Beside(guidance, someone)
 
 
-def _check_takes_person(spec: LearnerSpec) -> None:
+def check_takes_person(spec: LearnerSpec) -> None:
     """Refuse a person beside a learner that has no place for one.
 
     Raises:
@@ -119,18 +122,23 @@ def _check_takes_person(spec: LearnerSpec) -> None:
     takes = "human" in inspect.signature(learner).parameters
     if not takes or not getattr(learner, "takes_person", True):
         raise UserError(
-            f"The learner '{spec.name}' has no person beside it; use the learner 'sarsa' or 'tamer', or give "
-            "it a source that was taught before."
+            f"The learner '{spec.name}' has no person beside it; use 'sarsa' or 'tamer', on text 'ppo_ptx', "
+            "or give it a source that was taught before."
         )
 
 
-def _source(
+def find_source(
     name: str,
     sources: Mapping[str, Mapping[str, Any] | None],
     registry: Registry,
     where: Where,
     key: str,
 ) -> Any:
+    """Build a source that rates actions from its section.
+
+    Raises:
+        UserError: When there is no such source, or it gives no advice.
+    """
     if name not in sources:
         raise UserError(f"{where(key)}: there is no source called '{name}'.{did_you_mean(name, sources)}")
     settings = dict(sources[name] or {})
@@ -143,8 +151,13 @@ def _source(
     return build_reward(spec, settings, plugin=owner, where=where, prefix=f"sources.{name}")
 
 
-def _feedback(person: PersonSettings, registry: Registry, where: Where) -> Any:
-    settings = dict(person.feedback)
+def make_feedback(feedback: Mapping[str, Any], registry: Registry, where: Where) -> Any:
+    """Build a registered feedback from its section: ``use``, and its settings.
+
+    Raises:
+        UserError: When ``use`` is missing or unknown, or a setting is wrong.
+    """
+    settings = dict(feedback)
     use = settings.pop("use", None)
     if not isinstance(use, str):
         known = ", ".join(registry.specs("feedback"))

@@ -13,7 +13,11 @@ from typing import Any
 from textrl import checkpoint
 from textrl.config import ConfigNode, build, to_plain
 from textrl.errors import UserError, did_you_mean
+from textrl.learners.ppo_ptx import PPOPTX
+from textrl.learners.ppo_ptx.evaluation import with_and_without
+from textrl.mdp.task import TokenTask
 from textrl.pipelines.guided import build_beside
+from textrl.pipelines.guided_text import build_text_beside
 from textrl.registry import Registry
 from textrl.report import write_report
 from textrl.rewards import RewardSum, build_rewards
@@ -65,17 +69,19 @@ def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, comma
     )
     env, rewards = make_env(config, registry, node)
     # Whatever is wrong with the sections is said before the run folder exists.
-    beside = build_beside(
-        spec,
-        env,
-        sources=config.sources,
-        advice=config.advice,
-        human=config.human,
-        registry=registry,
-        where=node.where,
-        seed=getattr(settings, "seed", 0),
-        log=run_dir / "session.jsonl",
-    ).arguments()
+    sections: Any = {
+        "sources": config.sources,
+        "advice": config.advice,
+        "human": config.human,
+        "registry": registry,
+        "where": node.where,
+        "seed": getattr(settings, "seed", 0),
+        "log": run_dir / "session.jsonl",
+    }
+    if isinstance(getattr(env.unwrapped, "task", None), TokenTask):
+        beside = build_text_beside(spec, rewards, **sections)
+    else:
+        beside = build_beside(spec, env, **sections).arguments()
     record = Run.create(run_dir, config=to_plain(config), command=command, resume=resume)
     if rewards.sources:
         beside["rewards"] = rewards.side("learner")
@@ -90,9 +96,22 @@ def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, comma
     length = {} if config.episodes is None else {"episodes": config.episodes}
     learner.learn(config.total_timesteps, progress_bar=True, **length)
     learner.save(str(record.path / "models" / config.learner))
+    if "guidance" in beside and isinstance(learner, PPOPTX):
+        _tell_advice(record, learner)
     record.mark_done(config.learner, {"timesteps": learner.num_timesteps})
     write_report(record.path)
     return 0
+
+
+def _tell_advice(record: Run, learner: PPOPTX) -> None:
+    """Evaluate with advice and without it, write that into the summary, and say it."""
+    found = with_and_without(learner)
+    record.summarise({"evaluation": found})
+    said = ", ".join(
+        f"{name.replace('_', ' ')} {one['total']:+.3f} [{one['total_lo']:+.3f}, {one['total_hi']:+.3f}]"
+        for name, one in found.items()
+    )
+    print(f"[textrl] what the environment pays for an episode: {said}", flush=True)  # noqa: T201
 
 
 def make_env(config: SingleSettings, registry: Registry, node: ConfigNode) -> tuple[Any, RewardSum]:

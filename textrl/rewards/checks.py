@@ -32,7 +32,7 @@ def check_spec(spec: RewardSpec, label: str) -> None:
         raise PluginError(
             f"{label} is declared causal but gives one value per episode; declare granularity='token'."
         )
-    learners = sorted(spec.needs & {"logprobs", "ref_logprobs"})
+    learners = sorted(spec.needs & {"logprobs", "ref_logprobs", "ref_hidden"})
     if learners and spec.side != "learner":
         raise PluginError(f"{label} needs '{learners[0]}', which only a learner has; declare side='learner'.")
 

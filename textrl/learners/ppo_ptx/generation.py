@@ -6,11 +6,14 @@ The noise of a row is keyed by its episode, so that rows may be generated in any
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from textrl.advice.text import TextAdvice
+from textrl.learners.ppo_ptx.advised import companion
 from textrl.learners.ppo_ptx.memory import MicroBatches
 from textrl.learners.ppo_ptx.networks import Networks
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
@@ -26,6 +29,7 @@ def sample(
     episodes: Tensor,
     settings: PPOPTXSettings,
     sizes: MicroBatches | None = None,
+    advice: TextAdvice | None = None,
 ) -> Rollout:
     """Generate one response per prompt with the policy that is being trained.
 
@@ -36,24 +40,28 @@ def sample(
         episodes: (B,) int64 episode numbers.
         settings: Of the learner.
         sizes: How many rows are generated together; by default as the settings say.
+        advice: On tokens, where somebody gives some.
     """
     device = networks.policy.device
     ids, mask = (x.to(device) for x in task.collate(prompts))
     sizes = sizes or MicroBatches(settings.rollout_batch_size or len(prompts), "rollout_batch_size")
 
     def part(rows: slice) -> Rollout:
-        return generate(
-            networks.policy,
-            ids[rows],
-            mask[rows],
-            max_new_tokens=task.max_new_tokens,
-            eos_ids=task.eos_ids,
-            pad_id=task.pad_id,
-            seed=settings.seed,
-            episodes=episodes[rows],
-            temperature=settings.temperature,
-            keep_depths=networks.depths,
-        )
+        count, steps = len(ids[rows]), task.max_new_tokens
+        with companion(networks, advice, rows=count, prompt=ids.shape[1], steps=steps) as adviser:
+            return generate(
+                networks.policy,
+                ids[rows],
+                mask[rows],
+                max_new_tokens=steps,
+                eos_ids=task.eos_ids,
+                pad_id=task.pad_id,
+                seed=settings.seed,
+                episodes=episodes[rows],
+                temperature=settings.temperature,
+                keep_depths=networks.depths,
+                adviser=adviser,
+            )
 
     def work(size: int) -> Rollout:
         starts = range(0, len(prompts), size)
@@ -77,6 +85,7 @@ def join(parts: Sequence[Rollout], pad_id: int) -> Rollout:
         response_ids=torch.cat([pad(part.response_ids, (0, m), value=pad_id) for part, m in pairs]),
         response_mask=torch.cat([pad(part.response_mask, (0, m), value=False) for part, m in pairs]),
         logprobs=torch.cat([pad(part.logprobs, (0, m)) for part, m in pairs]),
+        advice={name: torch.cat([pad(p.advice[name], (0, m)) for p, m in pairs]) for name in parts[0].advice},
     )
     trunks = [part.trunk for part in parts if part.trunk is not None]
     if len(trunks) < len(parts):
@@ -88,11 +97,4 @@ def join(parts: Sequence[Rollout], pad_id: int) -> Rollout:
         for depth in trunks[0].hidden
     }
     trunk = Trunk(trunks[0].model, joined.ids, joined.mask, trunks[0].depths, hidden)
-    return Rollout(
-        joined.prompt_ids,
-        joined.prompt_mask,
-        joined.response_ids,
-        joined.response_mask,
-        joined.logprobs,
-        trunk,
-    )
+    return replace(joined, trunk=trunk)

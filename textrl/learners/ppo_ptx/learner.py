@@ -9,16 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from textrl import checkpoint
+from textrl.advice.text import TextGuidance
 from textrl.distributed import broadcast_parameters, global_count, make_accelerator
 from textrl.errors import UserError
 from textrl.learners.callbacks import Callback, Callbacks
+from textrl.learners.ppo_ptx.beside import Beside
 from textrl.learners.ppo_ptx.diagnostics import throughput
 from textrl.learners.ppo_ptx.experience import collect
 from textrl.learners.ppo_ptx.guards import KlLimit
@@ -37,6 +39,9 @@ from textrl.rewards import RewardSum, join_tensors, split_tensors
 from textrl.rollout import head_of
 from textrl.settings import describe, to_plain
 from textrl.training_state import capture_rng, pack_optimizer, restore_rng, unpack_optimizer
+
+if TYPE_CHECKING:
+    from textrl.tamer.text.human import TextHuman
 
 
 class PPOPTX(LearnerSurface):
@@ -60,6 +65,8 @@ class PPOPTX(LearnerSurface):
         *,
         rewards: RewardSum | None = None,
         networks: Networks | None = None,
+        guidance: TextGuidance | None = None,
+        human: TextHuman | None = None,
         checkpoint_dir: Path | None = None,
     ) -> None:
         """Load the networks and the pretraining stream.
@@ -69,6 +76,8 @@ class PPOPTX(LearnerSurface):
             settings: Every knob.
             rewards: Learner-side sources, such as the KL penalty.
             networks: Built elsewhere; by default loaded as the settings say.
+            guidance: Somebody who rates tokens, and how that is combined with the policy.
+            human: A person who sees some of what is written, and teaches.
             checkpoint_dir: Where checkpoints go; None keeps none.
 
         Raises:
@@ -81,6 +90,7 @@ class PPOPTX(LearnerSurface):
         self.accelerator = make_accelerator()
         torch.manual_seed(settings.seed)
         self.networks = networks or Networks.load(settings, self.accelerator.device)
+        self.beside = Beside(guidance, human, self.networks, self.accelerator.num_processes)
         self.stream = None
         if settings.ptx_coef > 0 and settings.ptx_data:
             if self.networks.tokenizer is None:
@@ -143,7 +153,15 @@ class PPOPTX(LearnerSurface):
         settings, started = self.settings, time.perf_counter()
         first = self.iteration * settings.episodes_per_iteration
         experience = collect(
-            self.networks, self.task, self.rewards, settings, self.accelerator, first, self.updater.sizes
+            self.networks,
+            self.task,
+            self.rewards,
+            settings,
+            self.accelerator,
+            first,
+            self.updater.sizes,
+            advice=self.beside.advice(),
+            keep_hidden=self.beside.wants_hidden,
         )
         collected = time.perf_counter()
         metrics = dict(experience.metrics)
@@ -157,6 +175,7 @@ class PPOPTX(LearnerSurface):
         if self.rewards is not None:
             metrics |= {f"weight/{name}": weight for name, weight in self.rewards.weights.items()}
             self.rewards.adapt_weights(experience.stats)
+        metrics |= self.beside.after(experience, self.task)
         tokens = global_count(self.accelerator, int(experience.actions.sum()))
         finished = time.perf_counter()
         self.num_timesteps += tokens
@@ -181,6 +200,7 @@ class PPOPTX(LearnerSurface):
         *,
         episodes: Any = None,
         positions: Any = None,
+        advised: bool = True,
     ) -> tuple[Any, Any]:
         """Choose the next token for one observation or a batch of them.
 
@@ -191,6 +211,7 @@ class PPOPTX(LearnerSurface):
             deterministic: Take the most probable token.
             episodes: Episode numbers, which key the sampling noise; 0 where not given.
             positions: Index of the token in its response; 0 where not given.
+            advised: Let advice have its say where it acts, as in training; False asks the policy alone.
 
         Returns:
             (actions, None): () or (B,) int64.
@@ -205,6 +226,10 @@ class PPOPTX(LearnerSurface):
             hidden = final_hidden(self.networks.policy, ids, mask)
             weight, bias = head_of(self.networks.policy)
             logits = logits_of(hidden[torch.arange(len(ids)), last], weight, bias, self.settings.temperature)
+            advice = self.beside.advice() if advised else None
+            if advice is not None and advice.acts:
+                states = final_hidden(self.networks.reference, ids, mask)
+                logits = advice.acting(logits, states[torch.arange(len(ids)), last])
         if deterministic:
             actions = greedy(logits)
         else:
@@ -238,8 +263,8 @@ class PPOPTX(LearnerSurface):
         tensors["rng"], state["rng"] = capture_rng()
         for name, optimizer in self._optimizers().items():
             tensors[name], state[name] = pack_optimizer(optimizer)
-        for name, rewards in self._rewards().items():
-            tensors[name], state[name] = split_tensors(rewards.state_dict())
+        for name, part in self._parts().items():
+            tensors[name], state[name] = split_tensors(part.state_dict())
         checkpoint.save(path, config=to_plain(self.settings), tensors=tensors, state=state)
 
     def restore(self, path: str | Path) -> PPOPTX:
@@ -259,8 +284,8 @@ class PPOPTX(LearnerSurface):
                     named[name].copy_(tensor)
         for name, optimizer in self._optimizers().items():
             unpack_optimizer(optimizer, loaded.tensors[name], loaded.state[name])
-        for name, rewards in self._rewards().items():
-            rewards.load_state_dict(join_tensors(loaded.tensors.get(name, {}), loaded.state[name]))
+        for name, part in self._parts().items():
+            part.load_state_dict(join_tensors(loaded.tensors.get(name, {}), loaded.state[name]))
         restore_rng(loaded.tensors["rng"], loaded.state["rng"])
         self.num_timesteps = loaded.state["num_timesteps"]
         self.iteration = loaded.state["iteration"]
@@ -288,9 +313,11 @@ class PPOPTX(LearnerSurface):
         updater = self.updater
         return {"policy_optimizer": updater.policy_optimizer, "value_optimizer": updater.value_optimizer}
 
-    def _rewards(self) -> dict[str, RewardSum]:
-        both = {"env_rewards": self.task.rewards, "learner_rewards": self.rewards}
-        return {name: rewards for name, rewards in both.items() if rewards is not None}
+    def _parts(self) -> dict[str, RewardSum | Beside]:
+        """Return whatever has a state of its own, by name."""
+        parts = {"env_rewards": self.task.rewards, "learner_rewards": self.rewards}
+        beside = {"beside": self.beside} if self.beside.wants_hidden else {}
+        return {name: rewards for name, rewards in parts.items() if rewards is not None} | beside
 
 
 def _task_of(env: Any) -> TokenTask:

@@ -20,7 +20,7 @@ from textrl.errors import UserError
 from textrl.learners.ppo_ptx.guards import check_processors
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
 from textrl.mdp.logprobs import token_logprobs, token_logprobs_and_entropy
-from textrl.mdp.token_loss import TokenLoss, token_loss
+from textrl.mdp.token_loss import Shift, TokenLoss, token_loss
 from textrl.models.layers import base, blocks, freeze_below
 from textrl.models.loading import load_causal_lm, load_scorer, scorer_from_causal_lm
 from textrl.models.packed import packable
@@ -167,8 +167,15 @@ class Networks:
         with self.autocast():
             return self.values_of(hidden_at(self.value, Part(ids, mask, states_before(actions), trunk)))
 
-    def policy_loss(self, loss: TokenLoss, *rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+    def policy_loss(
+        self, loss: TokenLoss, *rows: Rows, shift: Shift | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return a loss of the policy's log-probabilities, summed over the actions of all rows.
+
+        Args:
+            loss: Of the log-probabilities, with the shift in them.
+            rows: The sequences.
+            shift: Added to the logits of some actions.
 
         Returns:
             The () loss, which carries the gradient, the (N,) log-probabilities, which do not, and the
@@ -180,7 +187,7 @@ class Networks:
             before = hidden_at(self.policy, *parts)
             targets = torch.cat([one.ids[one.actions] for one in rows])
             total, logprobs = token_loss(
-                before, weight, targets, loss, bias=bias, temperature=self.temperature
+                before, weight, targets, loss, bias=bias, temperature=self.temperature, shift=shift
             )
         return total, logprobs, before
 
@@ -203,9 +210,35 @@ class Networks:
         self, ids: Tensor, mask: Tensor, actions: Tensor, trunk: Trunk | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the policy's `logprobs_and_entropy` and the `values`; one pass where the value is a head."""
+        (logprobs, entropy), values = self.measure(token_logprobs_and_entropy, ids, mask, actions, trunk)
+        return logprobs, entropy, values
+
+    def measure(
+        self,
+        function: Callable[..., Result],
+        ids: Tensor,
+        mask: Tensor,
+        actions: Tensor,
+        trunk: Trunk | None,
+    ) -> tuple[Result, Tensor]:
+        """Return a function of the policy's states before the actions, and the (N,) values there.
+
+        Args:
+            function: As `token_logprobs`: (states, weight of the head, targets, bias=, temperature=).
+            ids: (B, L) int64.
+            mask: (B, L) bool.
+            actions: (B, L) bool.
+            trunk: Lends the outputs of frozen blocks.
+        """
         parts = (ids, mask, actions, trunk)
-        (logprobs, entropy), before = self._with_head(token_logprobs_and_entropy, self.policy, *parts)
-        return logprobs, entropy, self.values_of(before) if self.value_is_head else self.values(*parts)
+        result, before = self._with_head(function, self.policy, *parts)
+        return result, self.values_of(before) if self.value_is_head else self.values(*parts)
+
+    def reference_states(
+        self, ids: Tensor, mask: Tensor, actions: Tensor, trunk: Trunk | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the reference's `logprobs`, and its (N, H) states before the actions."""
+        return self._with_head(token_logprobs, self.reference, ids, mask, actions, trunk)
 
     def _with_head(
         self,

@@ -224,16 +224,22 @@ class Updater:
         old, weights = olds[actions], advantages[actions]
         targets = (values[actions], returns[actions], settings.value_clip)
 
+        advised = None if experience.advised is None else experience.advised.part(rows, columns)
+
         def loss(logprobs: Tensor, part: slice) -> Tensor:
             ours = max(0, len(old) - part.start)  # of this chunk; the rest are examples
-            total = policy_loss(logprobs[:ours], old[part], weights[part], settings.clip).total / count
+            acted = logprobs[:ours] if advised is None else advised.logprobs(logprobs[:ours], part)
+            total = policy_loss(acted, old[part], weights[part], settings.clip).total / count
             return total if ptx is None else total + ptx.loss(logprobs[ours:])
 
         batches = [Rows(ids, mask, actions, trunk)]
         if ptx is not None:
             batches.append(networks.texts(ptx.ids.to(ids.device)))
-        total, logprobs, before = networks.policy_loss(loss, *batches)
+        shift = advised.shift if advised is not None and advised.shifts else None
+        total, logprobs, before = networks.policy_loss(loss, *batches, shift=shift)
         new = logprobs[: len(old)]
+        if advised is not None:
+            new = advised.logprobs(new, slice(None))
         policy = policy_loss(new, old, weights, settings.clip)
         if networks.value_is_head:
             value = value_loss(networks.values_of(before[: len(old)]), *targets)
