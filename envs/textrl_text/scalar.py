@@ -121,6 +121,12 @@ class TokenEnv(gymnasium.Env[Observation, np.int64]):
         """Return which tokens may be written next: (V,) bool."""
         return self.rows.action_mask(0)
 
+    def sb3_vec_env(self, num_envs: int) -> Any:
+        """Return Stable-Baselines3's form of this environment: several texts of the task side by side."""
+        from textrl_text.sb3 import TokenVecEnv
+
+        return TokenVecEnv(self.task, num_envs)
+
     def render(self) -> str | None:
         """Return prompt and response as text, with a bar between them."""
         if self.render_mode is None:

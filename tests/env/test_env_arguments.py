@@ -26,7 +26,7 @@ ID = "textrl.envs:TextRL/Tokens-v0"
 
 
 def test_the_record_names_what_exists() -> None:
-    (spec,) = textrl_text.textrl_envs()
+    spec = {spec.name: spec for spec in textrl_text.textrl_envs()}["TextRL/Tokens-v0"]
     assert spec.load() is TokenEnv
     assert spec.load_settings() is TokenEnvSettings
     assert spec.vector_target == f"{TokenVectorEnv.__module__}:{TokenVectorEnv.__name__}"

@@ -82,13 +82,13 @@ def make_task(
         # Masks say which tokens are real, so any token can stand where none is.
         pad_id=pad if pad is not None else (eos or 0),
         max_new_tokens=max_new_tokens,
-        rewards=rewards if rewards is None or isinstance(rewards, RewardSum) else _built(rewards),
+        rewards=rewards if rewards is None or isinstance(rewards, RewardSum) else built_rewards(rewards),
         seed=seed,
         allowed=allowed,
     )
 
 
-def _built(sources: Mapping[str, Mapping[str, Any]]) -> RewardSum:
+def built_rewards(sources: Mapping[str, Mapping[str, Any]]) -> RewardSum:
     """Build registered rewards from plain data, as a config's sections do."""
     for name, section in sources.items():
         if not isinstance(section, Mapping):
