@@ -17,7 +17,7 @@ def textrl_learners() -> Iterator[LearnerSpec]:
         target="textrl.learners.ppo_ptx:PPOPTX",
         settings="textrl.learners.ppo_ptx.settings:PPOPTXSettings",
         summary="PPO with a pretraining term and a penalty on the KL divergence from the reference.",
-        accepts=frozenset({"reward"}),
+        accepts=frozenset({"reward", "target", "action_scores", "behaviour"}),
     )
     yield LearnerSpec(
         name="sarsa",
@@ -38,6 +38,18 @@ def textrl_learners() -> Iterator[LearnerSpec]:
         target="textrl.learners.ppo:PPO",
         settings="textrl.learners.ppo.settings:PPOSettings",
         summary="The core of ppo_ptx with a small network, for vectors and discrete actions.",
+    )
+    yield LearnerSpec(
+        name="rloo",
+        target="textrl.learners.rloo:RLOO",
+        settings="textrl.learners.rloo.settings:RLOOSettings",
+        summary="REINFORCE against the mean of the other responses to the same prompt.",
+    )
+    yield LearnerSpec(
+        name="grpo",
+        target="textrl.learners.grpo:GRPO",
+        settings="textrl.learners.grpo.settings:GRPOSettings",
+        summary="PPO's clipped loss on rewards relative to a group of responses, without a value network.",
     )
     yield from sb3_learners()
 

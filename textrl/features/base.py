@@ -87,7 +87,8 @@ def make_features(settings: FeatureSettings, observation_space: Any) -> Features
 
     Args:
         settings: Which features.
-        observation_space: Gymnasium's; a one-dimensional Box, or Discrete for ``one_hot``.
+        observation_space: Gymnasium's; a one-dimensional Box, Discrete for ``one_hot``, or a token
+            environment's for ``tokens``.
 
     Raises:
         UserError: When the features do not fit the space, or need bounds that the space does not have.
@@ -95,8 +96,11 @@ def make_features(settings: FeatureSettings, observation_space: Any) -> Features
     from textrl.features.polynomial import Identity, OneHot, Polynomial
     from textrl.features.rbf import rbf
     from textrl.features.tiles import Tiles
+    from textrl.features.tokens import Tokens
 
     kind = settings.kind
+    if kind == "tokens":
+        return Tokens.over(observation_space)
     if kind == "one_hot":
         return OneHot.over(observation_space)
     if kind == "identity":
@@ -108,7 +112,7 @@ def make_features(settings: FeatureSettings, observation_space: Any) -> Features
         return Tiles(_scaling(observation_space, settings), settings)
     if kind == "polynomial":
         return Polynomial(_scaling(observation_space, settings), settings)
-    known = ("rbf", "tiles", "polynomial", "identity", "one_hot")
+    known = ("rbf", "tiles", "polynomial", "identity", "one_hot", "tokens")
     raise UserError(f"There are no features '{kind}'.{did_you_mean(str(kind), known)}")
 
 
@@ -131,9 +135,12 @@ def _dimensions(space: Any, kind: str) -> int:
     """Return S of a one-dimensional Box."""
     from gymnasium.spaces import Box, Discrete
 
+    from textrl.features.tokens import is_token_space
+
     if isinstance(space, Box) and len(space.shape) == 1:
         return int(space.shape[0])
     fix = "use kind: one_hot" if isinstance(space, Discrete) else "flatten it with FlattenObservation"
+    fix = "use kind: tokens" if is_token_space(space) else fix
     raise UserError(
         f"Features of kind {kind} need a one-dimensional Box of observations, not {space}; {fix}."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["rbf", "tiles", "polynomial", "identity", "one_hot"]
+Kind = Literal["rbf", "tiles", "polynomial", "identity", "one_hot", "tokens"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,8 @@ class FeatureSettings:
 
     Attributes:
         kind: ``rbf`` (a grid of Gaussians), ``tiles`` (tile coding), ``polynomial``, ``identity`` (the
-            observation itself) or ``one_hot`` (for Discrete observations).
+            observation itself), ``one_hot`` (for Discrete observations) or ``tokens`` (for token
+            environments: one-hot by step, column and token).
         per_dimension: Gaussians along each dimension (rbf).
         width: Width of a Gaussian relative to the spacing (rbf): its variance is ``width`` times the
             spacing of the centres, after scaling to `span`.

@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 from textrl.errors import UserError
 from textrl.learners.callbacks import Callback, Callbacks
 from textrl.learners.episode_bar import EpisodeBar
-from textrl.learners.episodic_parts import HumanLoop, Running, Step, discrete_actions
+from textrl.learners.episodic_parts import (
+    HumanLoop,
+    Running,
+    Step,
+    discrete_actions,
+    separated,
+    stacked,
+)
 from textrl.learners.surface import LearnerSurface
 
 if TYPE_CHECKING:  # acting needs neither torch nor the checkpoint format
@@ -241,7 +248,7 @@ class EpisodicLearner(LearnerSurface):
                 rewards=np.array([step.reward]),
                 infos=[step.info],
                 actions=np.array([self._first_action + step.action]),
-                new_obs=np.asarray(step.after)[None],
+                new_obs=stacked(step.after),
             )
             if step.over:
                 return True, go_on
@@ -315,9 +322,7 @@ class EpisodicLearner(LearnerSurface):
         Returns:
             (actions in the environment's numbering, () or (B,) int64; None).
         """
-        given = np.asarray(observation)
-        single = given.ndim == len(self.env.observation_space.shape)
-        batch = given[None] if single else given
+        single, batch = separated(observation, self.env.observation_space)
         chosen = [self.decide(one, self._predicting, deterministic=deterministic) for one in batch]
         actions = self._first_action + np.array(chosen, dtype=np.int64)
         return (actions[0] if single else actions), None

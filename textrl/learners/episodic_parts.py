@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import numpy as np
+
 from textrl.errors import UserError
 
 if TYPE_CHECKING:
@@ -136,3 +138,31 @@ def discrete_actions(env: Any, label: str) -> tuple[int, int]:
     if not isinstance(space, Discrete):
         raise UserError(f"The learner {label} needs a Discrete action space, not {space}.")
     return int(space.n), int(space.start)
+
+
+def separated(observation: Any, space: Any) -> tuple[bool, Any]:
+    """Take a batch of observations apart.
+
+    Args:
+        observation: One of the space, or B of them stacked; for a Dict space a mapping of arrays.
+        space: Gymnasium's.
+
+    Returns:
+        (Whether it was a single one, all of them one after the other.)
+    """
+    if isinstance(observation, Mapping):
+        arrays = {name: np.asarray(value) for name, value in observation.items()}
+        name, first = next(iter(arrays.items()))
+        if first.ndim == len(space[name].shape):
+            return True, [arrays]
+        return False, [{name: value[row] for name, value in arrays.items()} for row in range(len(first))]
+    given = np.asarray(observation)
+    single = given.ndim == len(space.shape)
+    return single, given[None] if single else given
+
+
+def stacked(observation: Any) -> Any:
+    """Return one observation as a batch of one, as SB3's callbacks find it."""
+    if isinstance(observation, Mapping):
+        return {name: np.asarray(value)[None] for name, value in observation.items()}
+    return np.asarray(observation)[None]

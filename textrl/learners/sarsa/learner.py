@@ -23,6 +23,8 @@ from textrl.learners.sarsa.sparse import SparseQ
 Floats = NDArray[np.float64]
 #: From so many weights on, features of which few are active are worked on as such.
 _LARGE = 10_000
+#: More weights than these are not held: 1 GB.
+MOST_WEIGHTS = 125_000_000
 
 
 class Sarsa(EpisodicLearner):
@@ -62,11 +64,19 @@ class Sarsa(EpisodicLearner):
             checkpoint_dir: Where checkpoints go; None keeps none.
 
         Raises:
-            UserError: When the actions are not discrete or the features do not fit the observations.
+            UserError: When the actions are not discrete, the features do not fit the observations, or there
+                would be more than `MOST_WEIGHTS`.
         """
         super().__init__(env, settings, guidance=guidance, human=human, checkpoint_dir=checkpoint_dir)
         self.features = make_features(settings.features, env.observation_space)
-        large = self.n_actions * self.features.size >= _LARGE
+        count = self.n_actions * self.features.size
+        if count > MOST_WEIGHTS:
+            raise UserError(
+                f"{self.n_actions:,} actions with {self.features.size:,} features each are {count:,} "
+                f"weights, {8 * count / 1e9:.1f} GB; take fewer features or a smaller vocabulary to stay "
+                f"below {MOST_WEIGHTS:,}."
+            )
+        large = count >= _LARGE
         self._seen: Any = self.features  # what `linear` takes for a state
         kind: Any = LinearQ
         if large and isinstance(self.features, SparseFeatures):

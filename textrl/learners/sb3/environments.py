@@ -4,7 +4,8 @@ SB3 asks for its own `VecEnv`. Each copy is wrapped, from inside out:
 
     environment -> Monitor (its own rewards, for the log) -> Tape (what a resume replays) -> Guided (advice)
 
-then come VecNormalize, where it is wanted, and the observations' advice (`textrl.learners.sb3.advice`).
+then come VecNormalize, where it is wanted, and the observations' advice (`textrl.learners.sb3.advice`). Token
+environments write all texts in one `VecEnv` of their own, whose rows are scored together.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
 
 from textrl.errors import UserError
+from textrl.learners.sb3.tokens import token_copies
 
 _log = logging.getLogger(__name__)
 _PLAIN = ""  # the one name of an observation that is no dict
@@ -88,7 +90,7 @@ class Environments:
         vec: The outermost `VecEnv`.
         id: Gymnasium id, where there is one.
         normalize: The running statistics, or None.
-        tapes: One for each copy; none where a `VecEnv` was given.
+        tapes: One for each copy; none where a `VecEnv` was given, or writes tokens.
     """
 
     def __init__(self, env: Any, n_envs: int, wrap: Callable[[Tape], gymnasium.Env[Any, Any]]) -> None:
@@ -104,6 +106,7 @@ class Environments:
         """
         self.tapes: list[Tape] = []
         self.normalize: VecNormalize | None = None
+        self._first: Any = None
         self._spec = _spec_of(env)
         self.id: str | None = getattr(self._spec, "id", None)
         if isinstance(env, VecEnv):
@@ -111,8 +114,12 @@ class Environments:
                 raise UserError(f"n_envs is {n_envs}, but the vector environment given has {env.num_envs}.")
             self.vec: VecEnv = env
             return
-        copies = [env] if isinstance(env, gymnasium.Env) else []
-        copies += [self._copy() for _ in range(n_envs - len(copies))]
+        self._first = env if isinstance(env, gymnasium.Env) else self._copy()
+        together = token_copies(self._first, n_envs)
+        if together is not None:
+            self.vec = together
+            return
+        copies = [self._first, *(self._copy() for _ in range(n_envs - 1))]
         self.tapes = [Tape(monitored(copy)) for copy in copies]
         wrapped = [wrap(tape) for tape in self.tapes]
         self.vec = DummyVecEnv([lambda one=one: one for one in wrapped])
@@ -135,7 +142,8 @@ class Environments:
         Raises:
             UserError: When the environment cannot be copied.
         """
-        vec: VecEnv = DummyVecEnv([lambda: monitored(self._copy()) for _ in range(n_envs)])
+        vec: VecEnv | None = token_copies(self._first, n_envs)
+        vec = vec or DummyVecEnv([lambda: monitored(self._copy()) for _ in range(n_envs)])
         if self.normalize is not None:
             vec = VecNormalize(vec, training=False, norm_reward=False)
             # The same object: what the training sees later, the evaluation knows too.

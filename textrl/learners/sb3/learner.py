@@ -35,6 +35,7 @@ from textrl.learners.sb3.hooks import Hooks
 from textrl.learners.sb3.records import sb3_learners
 from textrl.learners.sb3.settings import SB3Settings
 from textrl.learners.sb3.surface import Surface
+from textrl.learners.sb3.tokens import check_tokens, token_arguments
 from textrl.learners.sb3.tuned import filled
 from textrl.settings import build
 from textrl.specs import LearnerSpec
@@ -97,6 +98,12 @@ class SB3Learner(Surface, ABC):
         self.settings = filled(settings, self.label, env_id(env), own_defaults(algorithm))
         check_guidance(guidance, self.spec(), env, normalize=bool(self.settings.normalize))
         self.environments = Environments(env, self.settings.n_envs or 1, self._wrap)
+        check_tokens(
+            self.environments.vec.observation_space,
+            self.label,
+            normalize=bool(self.settings.normalize),
+            guided=guidance is not None,
+        )
         if self.settings.normalize:
             self.environments.normalise(
                 rewards=self._normalises_rewards, gamma=getattr(self.settings, "gamma", 0.99)
@@ -133,7 +140,8 @@ class SB3Learner(Surface, ABC):
 
     def _policy_arguments(self) -> dict[str, Any]:
         """Return the arguments of the policy."""
-        return {} if self.settings.net_arch is None else {"net_arch": list(self.settings.net_arch)}
+        tokens = token_arguments(self.environments.vec.observation_space, self.settings.token_width)
+        return tokens | ({} if self.settings.net_arch is None else {"net_arch": list(self.settings.net_arch)})
 
     def _wrap(self, tape: Tape) -> gymnasium.Env[Any, Any]:
         """Put the advice around one copy of the environment."""

@@ -22,6 +22,7 @@ class SB3Settings:
         net_arch: Widths of the hidden layers, of each network [64, 64; none after a CNN].
         n_envs: Copies of the environment that are stepped side by side [1].
         normalize: Shift and scale observations, and scale rewards, by running statistics [false].
+        token_width: Width of the vector that each token becomes, where observations are tokens.
         tuned: Fill in the values that RL Baselines3 Zoo tuned for the environment.
         device: ``cpu``, ``cuda`` or ``auto``. Networks as small as these run fastest on a CPU.
         seed: Keys start states, exploration, initialisation and the order of the data.
@@ -33,6 +34,7 @@ class SB3Settings:
     net_arch: tuple[int, ...] | None = None
     n_envs: int | None = None
     normalize: bool | None = None
+    token_width: int = 32
     tuned: bool = True
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     seed: int = 0
@@ -45,7 +47,7 @@ class SB3Settings:
         Raises:
             ValueError: Names the setting, its value and the fix.
         """
-        self._at_least(1, "n_envs", "checkpoint_every", "keep_checkpoints")
+        self._at_least(1, "n_envs", "token_width", "checkpoint_every", "keep_checkpoints")
         self._at_least(0, "seed")
         self._positive("learning_rate")
         if self.net_arch is not None and any(width < 1 for width in self.net_arch):

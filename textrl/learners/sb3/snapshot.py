@@ -18,7 +18,7 @@ from textrl import checkpoint
 from textrl.errors import UserError
 from textrl.learners.episodic_state import load_rng, plain_rng
 from textrl.learners.sb3.environments import as_arrays, from_arrays, innermost
-from textrl.settings import to_plain
+from textrl.settings import describe, to_plain
 from textrl.training_state import capture_rng, pack_optimizer, restore_rng, unpack_optimizer
 
 if TYPE_CHECKING:
@@ -155,7 +155,9 @@ def check_learner(loaded: checkpoint.Checkpoint, label: str) -> None:
 def _check(learner: SB3Learner, loaded: checkpoint.Checkpoint) -> None:
     check_learner(loaded, learner.label)
     mine = to_plain(learner.settings)
-    changed = [key for key, value in mine.items() if loaded.config.get(key) != value]
+    # A setting that did not exist yet was at what is now its default.
+    known = {field.name: field.default for field in describe(type(learner.settings))} | loaded.config
+    changed = [key for key, value in mine.items() if known.get(key) != value]
     if changed:
         raise UserError(
             f"{loaded.path} was written with other settings ({', '.join(changed)}); "
