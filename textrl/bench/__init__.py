@@ -1,9 +1,9 @@
 """Benchmarks: figures that the README and the pages under docs/ state, and the commands that give them.
 
-``startup`` times processes; ``classic-control``, ``tamer``, ``optimum`` and ``ppo-core`` run grids of trials
-(`textrl.bench.jobs`) and write tables, JSON, pictures and a page; ``rollout``, ``ppo``, ``data`` and
-``sessions`` time one thing after another. Importing this is light: what a benchmark needs is imported when
-it starts.
+``startup`` times processes; ``classic-control``, ``text``, ``tamer``, ``text-feedback``, ``optimum`` and
+``ppo-core`` run grids of trials (`textrl.bench.jobs`) and write tables, JSON, pictures and a page;
+``rollout``, ``ppo``, ``data`` and ``sessions`` time one thing after another. Importing this is light: what a
+benchmark needs is imported when it starts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,17 @@ _Files = Annotated[tuple[Path, Path] | None, Parameter(negative="")]
 
 def bench(
     what: Literal[
-        "startup", "classic-control", "tamer", "optimum", "ppo-core", "rollout", "ppo", "data", "sessions"
+        "startup",
+        "classic-control",
+        "text",
+        "tamer",
+        "text-feedback",
+        "optimum",
+        "ppo-core",
+        "rollout",
+        "ppo",
+        "data",
+        "sessions",
     ] = "startup",
     *,
     seeds: int | None = None,
@@ -32,6 +42,7 @@ def bench(
     out: Path | None = None,
     learners: _Names = (),
     envs: _Names = (),
+    difficulty: str | None = None,
     only: _Names = (),
     h_models: _Files = None,
     sizes: _Names = (),
@@ -48,19 +59,25 @@ def bench(
 
     Args:
         what: ``startup`` times whole processes: the interpreter, the import, the listings.
-            ``classic-control`` trains learners on Mountain Car, Cart Pole and Acrobot. ``tamer`` repeats
-            the papers on TAMER and TAMER+RL with simulated trainers. ``optimum`` holds PPO-ptx against
-            optima that are known exactly. ``ppo-core`` trains its core on Cart Pole beside
-            Stable-Baselines3's PPO. ``rollout`` times generation beside transformers' generate, ``ppo``
-            an iteration beside TRL's, on an otherwise idle machine. ``data`` splits and deduplicates a
-            million records. ``sessions`` times feedback sessions, kills their server and cuts their sockets.
+            ``classic-control`` trains learners on Mountain Car, Cart Pole and Acrobot, ``text`` on tasks
+            of tokens whose optimum is known. ``tamer`` repeats the papers on TAMER and TAMER+RL with
+            simulated trainers. ``text-feedback`` lets simulated readers teach PPO-ptx by presses on words.
+            ``optimum`` holds PPO-ptx, RLOO and GRPO against optima that are known exactly. ``ppo-core``
+            trains its core on Cart Pole beside Stable-Baselines3's PPO. ``rollout`` times generation beside
+            transformers' generate, ``ppo`` an iteration beside TRL's, on an otherwise idle machine. ``data``
+            splits and deduplicates a million records. ``sessions`` times feedback sessions, kills their
+            server and cuts their sockets.
         seeds: Seeds for each figure, 0, 1, ...; by default each figure's own number.
-        quick: Two minutes on two cores: small budgets, two seeds.
+        quick: Two or three minutes on two cores: small budgets, one seed or two.
         jobs: Processes at the same time; by default one for each core.
         out: Where results go, runs/bench-WHAT by default.
-        learners: classic-control: only these rows, or all rows of these registered learners.
-        envs: classic-control: only these environments.
-        only: tamer: only these parts: h-models, sequential, simultaneous, cart-pole. optimum: only these
+        learners: classic-control and text: only these rows, or all rows of these registered learners.
+            optimum: of ppo_ptx (alone by default), rloo, grpo and grpo_k3, whose KL is in the loss.
+        envs: classic-control and text: only these environments.
+        difficulty: text: tiny or small (by default, but with --quick tiny).
+        only: tamer: only these parts: h-models, sequential, simultaneous, cart-pole. text-feedback:
+            techniques, presses, rewards, delays, readers, credit; sentiment, which is run only where it is
+            named, is SmolLM2, an hour. optimum: only these
             kinds of rewards: episode, token.
         h_models: tamer: two JSON lists of weights, H as people trained it, instead of simulated trainers.
         sizes: rollout and ppo: only these models: tiny, tiny-50k, gpt2, smollm2.
@@ -73,8 +90,9 @@ def bench(
     """
     _refuse_strangers(
         what,
-        {"--learners": learners, "--envs": envs, "--only": only, "--h-models": h_models, "--seeds": seeds,
-         "--quick": quick, "--jobs": jobs, "--out": out, "--sizes": sizes, "--no-baseline": no_baseline,
+        {"--learners": learners, "--envs": envs, "--difficulty": difficulty, "--only": only,
+         "--h-models": h_models, "--seeds": seeds, "--quick": quick, "--jobs": jobs, "--out": out,
+         "--sizes": sizes, "--no-baseline": no_baseline,
          "--kills": kills, "--cuts": cuts, "--minutes": minutes},
     )  # fmt: skip
     if what == "startup":
@@ -86,10 +104,14 @@ def bench(
         from textrl.bench import classic_control
 
         return classic_control.bench(options, learners, envs)
+    if what == "text":
+        from textrl.bench import text
+
+        return text.bench(options, learners, envs, difficulty)
     if what == "optimum":
         from textrl.bench import optimum
 
-        return optimum.bench(options, only)
+        return optimum.bench(options, only, learners)
     if what == "ppo-core":
         from textrl.bench import ppo_core
 
@@ -110,6 +132,10 @@ def bench(
         from textrl.bench import ppo
 
         return ppo.bench(options, sizes, baseline=not no_baseline)
+    if what == "text-feedback":
+        from textrl.bench import text_feedback
+
+        return text_feedback.bench(options, only)
     from textrl.bench import tamer
 
     return tamer.bench(options, only, h_models)
@@ -130,12 +156,13 @@ def _startup(runs: int, json: bool) -> int:
     return 0
 
 
-_GRIDS = ("classic-control", "tamer", "optimum", "ppo-core")
+_GRIDS = ("classic-control", "text", "tamer", "text-feedback", "optimum", "ppo-core")
 #: Options that not every benchmark has.
 _OF = {
-    "--learners": ("classic-control",),
-    "--envs": ("classic-control",),
-    "--only": ("tamer", "optimum"),
+    "--learners": ("classic-control", "text", "optimum"),
+    "--envs": ("classic-control", "text"),
+    "--difficulty": ("text",),
+    "--only": ("tamer", "text-feedback", "optimum"),
     "--h-models": ("tamer",),
     "--seeds": _GRIDS,
     "--jobs": _GRIDS,

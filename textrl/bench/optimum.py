@@ -1,4 +1,4 @@
-"""`textrl bench optimum`: does the PPO-ptx learner find the optimum that is known exactly?"""
+"""`textrl bench optimum`: does a learner, PPO-ptx by default, find the optimum that is known exactly?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from textrl.bench import drawing
+from textrl.bench import drawing, optimum_groups
 from textrl.bench.jobs import Job
 from textrl.bench.page import page
 from textrl.bench.running import Options, carry_out, check_names, machines, machines_note, publish
@@ -44,8 +44,9 @@ SETTINGS: dict[str, Any] = {
     "whiten_advantages": False,
     "ema_decay": 0.98,
 }
+LEARNERS = ("ppo_ptx", *optimum_groups.ARMS)
 _LEAD = (
-    "PPO-ptx on worlds small enough to write down every response, against pi* = pi_ref exp(r / beta) / Z. "
+    "Learners on worlds small enough to write down every response, against pi* = pi_ref exp(r / beta) / Z. "
     "Each seed is another world: another reference, other rewards, other samples."
 )
 _QUICK = "QUICK: smaller worlds and fewer seeds."
@@ -59,44 +60,50 @@ class Cell:
         rewards: See `textrl.bench.optimum_trial.make_rewards`.
         beta: Weight of the KL penalty.
         quick: A smaller world.
+        learner: One of `LEARNERS`.
     """
 
     rewards: str
     beta: float
     quick: bool = False
+    learner: str = LEARNERS[0]
 
     @property
     def name(self) -> str:
         """In tables and pictures."""
-        return f"{self.rewards}, beta {self.beta:g}"
+        own = "" if self.learner == LEARNERS[0] else f"{self.learner}, "
+        return f"{own}{self.rewards}, beta {self.beta:g}"
 
     def spec(self, seed: int) -> dict[str, Any]:
         """Return the spec of one job."""
-        return {
-            "seed": seed,
-            "rewards": self.rewards,
-            "beta": self.beta,
-            **(QUICK if self.quick else SIZES[self.rewards]),
-            "settings": SETTINGS,
-        }
+        size = QUICK if self.quick else SIZES[self.rewards]
+        own: dict[str, Any] = {"settings": SETTINGS}
+        if self.learner != LEARNERS[0]:
+            own = optimum_groups.job(self.learner, self.beta, size["iterations"])
+        return {"seed": seed, "rewards": self.rewards, "beta": self.beta, **size, **own}
 
 
-def bench(options: Options, only: Sequence[str]) -> int:
+def bench(options: Options, only: Sequence[str], learners: Sequence[str] = ()) -> int:
     """Run all worlds and publish what came out.
 
     Args:
         options: Of the command line.
         only: Kinds of rewards; empty for all.
+        learners: Of `LEARNERS`; empty for the first.
 
     Returns:
         0, or 1 where a job failed.
 
     Raises:
-        UserError: On an unknown kind.
+        UserError: On an unknown kind or learner.
     """
     check_names(only, SIZES, "kind of rewards")
+    check_names(learners, LEARNERS, "learner here")
     kinds = [rewards for rewards in SIZES if not only or rewards in only]
-    cells = [Cell(rewards, beta, options.quick) for rewards in kinds for beta in BETAS]
+    chosen = [name for name in LEARNERS if name in (learners or LEARNERS[:1])]
+    cells = [
+        Cell(rewards, beta, options.quick, name) for name in chosen for rewards in kinds for beta in BETAS
+    ]
     seeds = range(options.count(SEEDS))
     jobs = {
         cell: [Job(f"{cell.name} seed {seed}", TARGET, cell.spec(seed)) for seed in seeds] for cell in cells
@@ -112,7 +119,9 @@ def bench(options: Options, only: Sequence[str]) -> int:
     came_from = machines(result for results in found.values() for result in results)
     shown = table(rows, [*([_QUICK] if options.quick else []), *_notes(cells), machines_note(came_from)])
     checks = [check for one in rows for check in reached(one)]
-    tables = [shown, checks_table(checks, "Figures to reach")]
+    grouped = [one for one in rows if one["learner"] in optimum_groups.ARMS]
+    beside = [optimum_groups.table(grouped)] if grouped else []
+    tables = [shown, *beside, checks_table(checks, "Figures to reach")]
     pictures = {
         "optimum-distance": distances({cell.name: results for cell, results in found.items()}),
         "optimum-gap": gaps({cell.name: results for cell, results in found.items()}),
@@ -121,7 +130,10 @@ def bench(options: Options, only: Sequence[str]) -> int:
     html = page(
         "textrl bench optimum",
         lead,
-        [("Standing at the end", tables[:1], list(pictures.values())), ("Figures to reach", tables[1:], [])],
+        [
+            ("Standing at the end", tables[:-1], list(pictures.values())),
+            ("Figures to reach", tables[-1:], []),
+        ],
     )
     data = {
         "what": options.what,
@@ -139,6 +151,7 @@ def row(cell: Cell, results: Sequence[Mapping[str, Any]], seeds: int) -> dict[st
     z = [one for result in results for one in result["z"]]
     return {
         "name": cell.name,
+        "learner": cell.learner,
         "rewards": cell.rewards,
         "beta": cell.beta,
         "seeds": seeds,
@@ -153,6 +166,7 @@ def row(cell: Cell, results: Sequence[Mapping[str, Any]], seeds: int) -> dict[st
             "sd": float(np.std(z, ddof=1)) if len(z) > 1 else None,
         },
         "cpu_s": [result["cpu_s"] for result in results],
+        **(optimum_groups.figures(results) if cell.learner in optimum_groups.ARMS else {}),
     }
 
 
@@ -209,6 +223,9 @@ def reached(one: Mapping[str, Any]) -> list[Check]:
     """Hold a cell that was run to the end against what was to be reached."""
     if one["finished"] < one["seeds"]:
         return []
+    own = optimum_groups.reached(one) if one["learner"] in optimum_groups.ARMS else []
+    if "own" in one:
+        return own  # pi* is not where it goes
     distance, closed = _of(one, "averaged", "total_variation"), _of(one, "averaged", "gap_closed")
     near = sum(value <= MOST_DISTANCE for value in distance)
     done = sum(value >= LEAST_CLOSED for value in closed)
@@ -221,6 +238,7 @@ def reached(one: Mapping[str, Any]) -> list[Check]:
             f"{z['mean'] * math.sqrt(count):+.2f} standard errors",
             abs(z["mean"]) * math.sqrt(count) <= 3,
         ),
+        *own,
     ]
 
 

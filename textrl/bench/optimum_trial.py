@@ -1,4 +1,4 @@
-"""One world that can be enumerated, trained with the real PPO-ptx learner and measured exactly on the way.
+"""One world that can be enumerated, trained with a real learner and measured exactly on the way.
 
 A world is drawn from its seed: a small random GPT-2 as the reference (and the initial policy), two prompts,
 and rewards. The learner samples, scores and updates as in any other run; the optimum comes from
@@ -12,6 +12,7 @@ and rewards. The learner samples, scores and updates as in any other run; the op
     iterations   of the learner
     measured     points of the curve
     settings     of the learner
+    learner      registered name; ppo_ptx where it is left out
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from textrl.bench.jobs import Tell
+from textrl.bench.optimum_groups import EVALUATED
 from textrl.bench.trial import machine
+from textrl.evaluation.loss_kl import k3_loss_optimum
 from textrl.evaluation.optimum import (
     Optimum,
     Standing,
@@ -36,7 +39,9 @@ from textrl.evaluation.optimum import (
     episode_rewards,
     kl_moments,
     response_logprobs,
+    total_variation,
 )
+from textrl.learners.groups.learner import GroupLearner
 from textrl.learners.ppo_ptx import PPOPTX
 from textrl.learners.ppo_ptx.networks import Networks
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
@@ -59,6 +64,8 @@ _GAIN = 1.8
 #: The learning rates fall, as the square of what is left of the run, to this share of their beginning. A
 #: constant rate would leave the policy in a random walk around the optimum as wide as the rate.
 _LAST_RATE = 0.01
+#: What is trained here.
+Trained = PPOPTX | GroupLearner
 _SCORE = RewardSpec(
     name="score",
     target="textrl.bench.optimum_trial:NetworkScore",
@@ -184,9 +191,19 @@ def make_task(kind: str, vocabulary: int, horizon: int, seed: int, model: PreTra
 
 
 def make_learner(
-    kind: str, beta: float, vocabulary: int, horizon: int, seed: int, settings: PPOPTXSettings
-) -> tuple[PPOPTX, Optimum]:
-    """Return a learner at the reference, in the token environment, and the optimum of its world."""
+    kind: str, beta: float, vocabulary: int, horizon: int, seed: int, settings: Any, name: str = "ppo_ptx"
+) -> tuple[Any, Optimum]:
+    """Return a learner at the reference, in the token environment, and the optimum of its world.
+
+    Args:
+        kind: See `make_rewards`.
+        beta: Weight of the KL penalty, which is paid in the reward unless the settings put it into the loss.
+        vocabulary: V.
+        horizon: Tokens at which a response is cut.
+        seed: Of the world.
+        settings: Of the learner.
+        name: Registered name of the learner, a `Trained`.
+    """
     registry = get_registry()
     registry.register_envs()
     policy = reference(vocabulary, seed)
@@ -197,9 +214,11 @@ def make_learner(
     settings_class = record.load_settings()
     assert settings_class is not None
     penalty = Source(name="kl", spec=record, reward=record.load()(settings_class()), weight=beta)
-    networks = Networks(policy, scorer_from_causal_lm(policy, layers=None), None, settings)
+    engine = settings if isinstance(settings, PPOPTXSettings) else settings.engine()
+    networks = Networks(policy, scorer_from_causal_lm(policy, layers=None), None, engine)
     env = gymnasium.make("TextRL/Tokens-v0", task=task)
-    return PPOPTX(env, settings, rewards=RewardSum([penalty]), networks=networks), optimum
+    paid = RewardSum([] if getattr(settings, "kl", "reward") == "loss" else [penalty])
+    return registry.find("learner", name).load()(env, settings, rewards=paid, networks=networks), optimum
 
 
 def run_world(spec: Mapping[str, Any], local: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
@@ -213,18 +232,21 @@ def run_world(spec: Mapping[str, Any], local: Mapping[str, Any], tell: Tell) -> 
     Returns:
         ``start``, ``last`` and ``averaged`` (the averaged weights at the end) as `Standing`, ``best`` the
         optimal objective, ``curve`` the standings on the way, each with ``episodes``, ``z`` the logged KLs'
-        distances from the exact ones in standard errors, and what it took.
+        distances from the exact ones in standard errors, and what it took; of learners on groups also what
+        `of_groups` gives.
     """
     torch.set_num_threads(1)
     own = {**spec["settings"], "policy": "made by the benchmark", "seed": spec["seed"]}
-    settings = build(PPOPTXSettings, own, where=lambda key: "the benchmark's settings")
+    name = spec.get("learner", "ppo_ptx")
+    settings_class: Any = get_registry().find("learner", name).load_settings()
+    settings = build(settings_class, own, where=lambda key: "the benchmark's settings")
     started_s = time.process_time()
     learner, optimum = make_learner(
-        spec["rewards"], spec["beta"], spec["vocabulary"], spec["horizon"], spec["seed"], settings
+        spec["rewards"], spec["beta"], spec["vocabulary"], spec["horizon"], spec["seed"], settings, name
     )
     watch = Watch(learner, optimum, every=max(1, spec["iterations"] // spec["measured"]))
 
-    def after(current: PPOPTX) -> None:
+    def after(current: Trained) -> None:
         watch(current)
         share = current.iteration / spec["iterations"]
         slow_down(current, max((1 - share) ** 2, _LAST_RATE))
@@ -234,7 +256,8 @@ def run_world(spec: Mapping[str, Any], local: Mapping[str, Any], tell: Tell) -> 
     learner.learn(iterations=spec["iterations"], callback=after)
     with learner.updater.averaged():
         averaged = watch.standing()
-    return {
+        further = of_groups(learner, optimum) if isinstance(learner, GroupLearner) else {}
+    return further | {
         "responses": len(optimum.ids),
         "best": optimum.best_objective,
         "start": asdict(start),
@@ -250,14 +273,35 @@ def run_world(spec: Mapping[str, Any], local: Mapping[str, Any], tell: Tell) -> 
     }
 
 
-def slow_down(learner: PPOPTX, share: float) -> None:
+def slow_down(learner: Any, share: float) -> None:
     """Let the next iterations learn at a share of the rates that the learner's settings name."""
     peak = learner.settings
-    learner.updater.settings = replace(
-        peak,
-        learning_rate=peak.learning_rate * share,
-        value_learning_rate=peak.value_learning_rate * share,
+    rates = [name for name in ("learning_rate", "value_learning_rate") if hasattr(peak, name)]
+    learner.updater.settings = replace(peak, **{name: getattr(peak, name) * share for name in rates})
+
+
+def of_groups(learner: GroupLearner, optimum: Optimum) -> dict[str, Any]:
+    """Return what is measured of a learner on groups beside its standing.
+
+    Returns:
+        ``sampled``: the objective as `EVALUATED` responses of the policy give it, and its standard error;
+        and where k3 is in the loss ``own``: total variation from the resting point of that loss
+        (`textrl.evaluation.loss_kl`), and ``apart``: of that from pi*.
+    """
+    log_policy = optimum.logprobs(learner.networks.policy)
+    count, size = EVALUATED // len(log_policy), learner.settings.group_size
+    drawn = torch.multinomial(
+        log_policy.exp(), count, replacement=True, generator=_generator(learner.settings.seed, 4)
     )
+    each = (optimum.rewards - optimum.beta * (log_policy - optimum.log_ref)).gather(1, drawn)
+    error = math.sqrt(float(each.var(1).mean()) / (count * len(each)))
+    found: dict[str, Any] = {"sampled": {"mean": float(each.mean()), "error": error}}
+    if learner.beta:
+        # Advantages are rewards minus the mean of the group, the own one included.
+        own = k3_loss_optimum(optimum, learner.beta * size / (size - 1))
+        found["own"] = float(total_variation(log_policy, own).mean())
+        found["apart"] = float(total_variation(own, optimum.log_best).mean())
+    return found
 
 
 class Watch:
@@ -268,7 +312,7 @@ class Watch:
         z: (mean of k1 - exact KL) / (exact standard error), one for each iteration after the first.
     """
 
-    def __init__(self, learner: PPOPTX, optimum: Optimum, *, every: int) -> None:
+    def __init__(self, learner: Trained, optimum: Optimum, *, every: int) -> None:
         """Begin before the first iteration.
 
         Args:
@@ -286,7 +330,7 @@ class Watch:
         """Measure the policy as it is."""
         return self.optimum.standing(self.learner.networks.policy)
 
-    def __call__(self, learner: PPOPTX) -> None:
+    def __call__(self, learner: Trained) -> None:
         """Called after each iteration; the KL logged by it is that of the policy before its update."""
         if self._expected is not None:
             mean, error = self._expected
