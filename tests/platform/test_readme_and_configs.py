@@ -12,6 +12,7 @@ from textrl.config import build, load_config
 from textrl.pipelines import PIPELINES
 from textrl.pipelines.frontier import FrontierSettings, arm_settings
 from textrl.pipelines.guided import build_beside
+from textrl.pipelines.guided_text import build_text_beside
 from textrl.pipelines.loop.pipeline import check
 from textrl.pipelines.loop.settings import LoopSettings
 from textrl.pipelines.reward_model.pipeline import arms_of
@@ -20,6 +21,7 @@ from textrl.pipelines.rlhf.settings import RLHFSettings
 from textrl.pipelines.single import SingleSettings, make_env
 from textrl.pipelines.summaries.settings import SummarizeSettings
 from textrl.registry import get_registry
+from textrl.rewards import RewardSum
 from textrl.specs import LearnerSpec
 
 ROOT = Path(__file__).parents[2]
@@ -49,11 +51,14 @@ def test_a_config_builds(path: Path) -> None:
         if beside:
             spec = registry.find("learner", single.learner)
             assert isinstance(spec, LearnerSpec)
-            env, _ = make_env(single, registry, node)
-            build_beside(
-                spec, env, sources=sources, advice=single.advice, human=single.human,
-                registry=registry, where=node.where, seed=0,
-            )  # fmt: skip
+            sections = {"sources": sources, "advice": single.advice, "human": single.human}
+            if "policy" in single.settings:  # text, where the environment would fetch the model
+                build_text_beside(
+                    spec, RewardSum([]), registry=registry, where=node.where, seed=0, **sections
+                )
+            else:
+                env, _ = make_env(single, registry, node)
+                build_beside(spec, env, registry=registry, where=node.where, seed=0, **sections)
     elif node.data["pipeline"] == "frontier":
         frontier = build(FrontierSettings, node.data, where=node.where)
         for name, changes in frontier.arms.items():
