@@ -47,7 +47,7 @@ READER: Mapping[str, Any] = {
     "use": "simulated_text", "preset": "stoc", "truth": "classifier", "classifier": {"use": "sentiment"},
     "scale": 4.0, "dead_zone": 0.2,
 }  # fmt: skip
-#: Chosen, as `ADVICE` and the speed below, on texts of SmolLM2 itself with 300 presses and another seed (100):
+#: Chosen, as `ADVICE` and the speed below, on texts of SmolLM2 with 300 presses and another seed (100):
 #: with them H doubles the probability of friendly words and halves that of unfriendly ones.
 H: Mapping[str, Any] = {"use": "tamer_text", "alpha": 0.1}
 STEP_S = 0.5
