@@ -143,9 +143,7 @@ def frontier(run: RunData) -> str:
     if not found:
         return ""
     words = compare.equal_kl(found)
-    return (
-        (f"<p>{words}</p>" if words else "") + compare.frontier_charts(found) + compare.arms_table(found)
-    )
+    return (f"<p>{words}</p>" if words else "") + compare.frontier_charts(found) + compare.arms_table(found)
 
 
 def diagnosis(findings: list[Finding]) -> str:
