@@ -311,7 +311,7 @@ def limited(megabytes: int) -> tuple[dict[str, Any], str]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is Linux's")
 def test_a_process_with_too_little_memory_ends_with_the_same_weights() -> None:
-    found, told = limited(90)
+    found, told = limited(60)
     tight, free = found["limited"], found["free"]
     assert free["train/micro_batch_size"] == 64
     assert 1 <= tight["train/micro_batch_size"] < 64
