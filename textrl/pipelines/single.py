@@ -13,11 +13,7 @@ from typing import Any
 from textrl import checkpoint
 from textrl.config import ConfigNode, build, to_plain
 from textrl.errors import UserError, did_you_mean
-from textrl.learners.ppo_ptx import PPOPTX
-from textrl.learners.ppo_ptx.evaluation import with_and_without
-from textrl.mdp.task import TokenTask
 from textrl.pipelines.guided import build_beside
-from textrl.pipelines.guided_text import build_text_beside
 from textrl.registry import Registry
 from textrl.report import write_report
 from textrl.rewards import RewardSum, build_rewards
@@ -78,7 +74,9 @@ def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, comma
         "seed": getattr(settings, "seed", 0),
         "log": run_dir / "session.jsonl",
     }
-    if isinstance(getattr(env.unwrapped, "task", None), TokenTask):
+    if _writes_text(env):
+        from textrl.pipelines.guided_text import build_text_beside
+
         beside = build_text_beside(spec, rewards, **sections)
     else:
         beside = build_beside(spec, env, **sections).arguments()
@@ -96,15 +94,27 @@ def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, comma
     length = {} if config.episodes is None else {"episodes": config.episodes}
     learner.learn(config.total_timesteps, progress_bar=True, **length)
     learner.save(str(record.path / "models" / config.learner))
-    if "guidance" in beside and isinstance(learner, PPOPTX):
+    if "guidance" in beside and _writes_text(env):
         _tell_advice(record, learner)
     record.mark_done(config.learner, {"timesteps": learner.num_timesteps})
     write_report(record.path)
     return 0
 
 
-def _tell_advice(record: Run, learner: PPOPTX) -> None:
+def _writes_text(env: Any) -> bool:
+    """Return whether steps are tokens; control does not wait for the import of language models."""
+    task = getattr(env.unwrapped, "task", None)
+    if task is None:
+        return False
+    from textrl.mdp.task import TokenTask
+
+    return isinstance(task, TokenTask)
+
+
+def _tell_advice(record: Run, learner: Any) -> None:
     """Evaluate with advice and without it, write that into the summary, and say it."""
+    from textrl.learners.ppo_ptx.evaluation import with_and_without
+
     found = with_and_without(learner)
     record.summarise({"evaluation": found})
     said = ", ".join(
