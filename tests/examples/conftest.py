@@ -44,6 +44,7 @@ def reader(tmp_path: Path) -> Callable[..., dict[str, str]]:
         "PATH": f"{made / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "VIRTUAL_ENV": str(made),
         "COLUMNS": "110",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # a reader has pytest alone
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_SYSTEM": os.devnull,
         **{

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import pytest
+
+pytestmark = pytest.mark.timeout(900)  # a dozen processes, on a machine that others may use
+
 
 def test_the_page_can_be_followed(reader: Callable[..., dict[str, str]]) -> None:
     printed = reader("environment.md")

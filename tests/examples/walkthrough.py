@@ -136,7 +136,7 @@ def follow(page: Path, folder: Path, environment: Mapping[str, str]) -> dict[str
         script = f"{step.line}\nstatus=$?\npwd > {folder}/.here\nexit $status"
         done = subprocess.run(
             ["bash", "-c", script], cwd=here, env=dict(environment), stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, timeout=280, check=False,
+            stderr=subprocess.STDOUT, text=True, timeout=600, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{page.name}: $ {step.line}\n{done.stdout}"
         here = Path((folder / ".here").read_text().strip())
