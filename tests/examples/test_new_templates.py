@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 from textrl import registry
@@ -35,9 +36,14 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[s
         monkeypatch.syspath_prepend(source)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sources))
     monkeypatch.setenv("TEXTRL_PLUGINS", os.pathsep.join(f"textrl_{name}" for name in NAMES.values()))
+    # A process imports it once, for plugins that do not change; here an earlier test may have imported it.
+    monkeypatch.delitem(sys.modules, "textrl.envs", raising=False)
     monkeypatch.chdir(tmp_path)
     registry.refresh()
+    registered = set(gymnasium.registry)
     yield made
+    for name in set(gymnasium.registry) - registered:
+        del gymnasium.registry[name]
     for module in set(sys.modules) - before:
         if module.startswith(tuple(f"textrl_{name}" for name in NAMES.values())):
             del sys.modules[module]
