@@ -100,6 +100,12 @@ def to_plain(settings: Any) -> Any:
     return str(settings) if isinstance(settings, Path) else settings
 
 
+def changed(settings: Any) -> dict[str, Any]:
+    """Return the plain values that are not the defaults, of a class that has one for every field."""
+    defaults = to_plain(type(settings)())
+    return {name: value for name, value in to_plain(settings).items() if value != defaults[name]}
+
+
 @dataclass(frozen=True)
 class FieldHelp:
     """One field of a settings class, for listings and documentation.

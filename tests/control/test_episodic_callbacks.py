@@ -83,6 +83,8 @@ def test_a_function_is_called_after_every_episode_and_may_stop() -> None:
     assert car().learn(episodes=3, callback=lambda made: counts.append(made.episodes)).episodes == 3
     assert counts == [1, 2, 3]
     assert car().learn(episodes=5, callback=lambda made: made.episodes < 2).episodes == 2
+    numpy = car().learn(episodes=5, callback=lambda made: np.float64(made.episodes) < 3)  # an np.bool_
+    assert numpy.episodes == 3
 
 
 def test_sb3_evaluates_it_on_gymnasiums_mountain_car() -> None:

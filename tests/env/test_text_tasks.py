@@ -200,7 +200,7 @@ def test_more_rewards_are_paid_beside_the_tasks_own() -> None:
             {"difficulty": "smal"},
             "difficulty is 'smal'; choose one of tiny, small, medium. Did you mean 'small'?",
         ),
-        ({"lenght": 3}, "TextRL/Copy-v0: unknown key 'lenght'. Did you mean 'length'?"),
+        ({"lenght": 3}, "TextRL/Copy-v0: unknown argument 'lenght'. Did you mean 'length'?"),
         ({"length": "3"}, "TextRL/Copy-v0: 'length' must be a whole number (int), not '3'."),
         ({"length": 0}, "TextRL/Copy-v0: 'length': length is 0; give at least 1."),
         ({"letters": 27}, "TextRL/Copy-v0: 'letters': letters is 27; give 2 to 26."),

@@ -93,6 +93,8 @@ def test_a_recorded_session_is_replayed_to_the_same_returns(tmp_path: Path) -> N
             "The learner 'ppo' has no person beside it",
         ),
         ({"env": {"id": "MountainCra-v0"}}, "MountainCar-v0"),
+        ({"env": {"id": "MountainCar-v0", "goal_velocty": 0.1}}, "Did you mean 'goal_velocity'?"),
+        ({"env": {"id": "TextRL/Copy-v0", "difficlty": "tiny"}}, "Did you mean 'difficulty'?"),
         ({"env": {"id": "MountainCarContinuous-v0"}}, "Discrete"),
         ({"total_timesteps": 5}, "either total_timesteps or episodes"),
     ],

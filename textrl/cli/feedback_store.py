@@ -76,7 +76,13 @@ def sessions(*, store: str = _STORE, json: Annotated[bool, _JSON] = False) -> in
 
 
 def replay(
-    session: str, /, *, store: str = _STORE, upto: int | None = None, json: Annotated[bool, _JSON] = False
+    session: str,
+    /,
+    *,
+    store: str = _STORE,
+    upto: int | None = None,
+    save_h: Path | None = None,
+    json: Annotated[bool, _JSON] = False,
 ) -> int:
     """Feed a session's log to a fresh machine, without a clock, and say what was learnt.
 
@@ -84,6 +90,8 @@ def replay(
         session: Its name.
         store: A SQLite file, or postgresql://user:password@host/database.
         upto: Leave out events with a larger number.
+        save_h: Write the H that the presses taught here: a JSON file from control, a folder from text. Runs
+            take advice from it; the lines for their config are printed.
         json: Print JSON.
 
     Returns:
@@ -94,7 +102,7 @@ def replay(
     opened = _open(store)
     try:
         started = time.perf_counter()
-        result = run(opened, session, upto)
+        result = run(opened, session, upto, save_h)
         seconds = time.perf_counter() - started
     finally:
         opened.close()
@@ -112,6 +120,10 @@ def replay(
         print(f"UNEQUAL   event {digest.seq}: logged {digest.logged}, replayed {digest.replayed}")
     if result.failure:
         print(f"ended     {result.failure}")
+    if result.source is not None:
+        print(f"wrote     {save_h}; in a config:\n\nsources:\n  h: {json_module.dumps(result.source)}")
+    elif save_h is not None:
+        print(f"note      {save_h} was not written: this H is not the one that was taught")
     return 1 if unequal else 0
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 from textrl.data.preferences.writing import Writer
 from textrl.errors import UserError, did_you_mean
+from textrl.feedback.events import SERVER
 from textrl.feedback.store import FeedbackStore, SessionInfo
 
 What = Literal["rankings", "ratings", "events"]
@@ -63,12 +64,12 @@ def export(store: FeedbackStore, session: str, out: str | Path, what: str | None
         raise UserError(
             f"Session '{session}' is of the mode {info.mode}, which has no {what}; use --what events."
         )
-    skipped, people = 0, set()
+    skipped, people = 0, set[str]()
     with Writer(out) as writer:
         if what == "events":
             for event in store.events(session):
                 writer.add(asdict(event))
-                people.add(event.annotator)
+                people |= {event.annotator} - {SERVER}
         else:
             judgements = _judgements(store, info)
             skipped = sum(judgement.payload is None for judgement in judgements)

@@ -11,6 +11,7 @@ Nothing here imports an environment, a model or a numerical library before a mac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from textrl.errors import UserError, did_you_mean
@@ -63,6 +64,18 @@ class Machine(Protocol):
 
     def digest(self) -> str:
         """Return the SHA-256, in hexadecimal, of what was learnt (the judgements, for rank)."""
+        ...
+
+    def save_h(self, path: Path) -> Mapping[str, Any]:
+        """Write H where the machine is now, for runs that take advice from it.
+
+        Returns:
+            The section of a config's ``sources`` that has it.
+
+        Raises:
+            UserError: When the session teaches no H, this H has no form of its own on the disk, or it
+                cannot be written.
+        """
         ...
 
     def close(self) -> None:

@@ -7,9 +7,11 @@ after the same events and compares.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from textrl.errors import UserError
 from textrl.feedback.events import Event
@@ -48,6 +50,7 @@ class ReplayResult:
         steps: Events that were applied.
         last_seq: Of the last of them; 0 where there was none.
         failure: The sentence of the fault that ended the session, if one did; a replay ends there too.
+        source: Section of a config's ``sources`` that has the H that was written.
     """
 
     session: str
@@ -56,6 +59,7 @@ class ReplayResult:
     steps: int
     last_seq: int
     failure: str | None = None
+    source: Mapping[str, Any] | None = None
 
     @property
     def equal(self) -> bool:
@@ -63,16 +67,19 @@ class ReplayResult:
         return all(digest.equal for digest in self.digests)
 
 
-def replay(store: FeedbackStore, session: str, upto: int | None = None) -> ReplayResult:
+def replay(
+    store: FeedbackStore, session: str, upto: int | None = None, save_h: Path | None = None
+) -> ReplayResult:
     """Replay a session from its log.
 
     Args:
         store: Where it is; reading is enough.
         session: Its name.
         upto: Leave out events with a larger number.
+        save_h: Where to write the H that was taught; nothing is written where a digest is unequal.
 
     Raises:
-        UserError: When there is no such session, or its machine cannot be built.
+        UserError: When there is no such session, its machine cannot be built, or H cannot be written.
     """
     machine = build_machine(store.session(session), pictures=False)
     logged = _logged(store, session)
@@ -92,8 +99,10 @@ def replay(store: FeedbackStore, session: str, upto: int | None = None) -> Repla
                 steps, last_seq = steps + 1, event.seq
                 for seq, sha256 in logged.get(event.seq, ()):
                     digests.append(Digest(seq, sha256, machine.digest()))
-        sha256 = machine.digest()
-        return ReplayResult(session, sha256, tuple(digests), steps, last_seq, failure)
+        result = ReplayResult(session, machine.digest(), tuple(digests), steps, last_seq, failure)
+        if save_h is not None and result.equal:
+            result = replace(result, source=machine.save_h(save_h))
+        return result
     finally:
         machine.close()
 

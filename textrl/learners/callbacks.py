@@ -10,8 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 #: An SB3 callback, a list of them, or a function of the learner that may return False to stop.
 Callback = Any | Sequence[Any] | Callable[[Any], bool | None] | None
+
+
+def goes_on(answer: Any) -> bool:
+    """Tell whether a function's answer lets the training go on: only False stops, numpy's as well."""
+    return bool(answer) or not isinstance(answer, bool | np.bool_)
 
 
 class Callbacks:
@@ -64,7 +71,7 @@ class Callbacks:
             seen: What SB3's objects find in their ``locals``, such as ``dones`` and ``rewards``.
         """
         if self._function is not None:
-            return self._function(self._learner) is not False
+            return goes_on(self._function(self._learner))
         if self._object is not None:
             self._object.update_locals(seen)
             self._object.on_rollout_end()

@@ -251,9 +251,9 @@ class TokenTask:
         return RewardBreakdown(total=nothing, components={}, raw={})
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of `ids` without special tokens."""
+        """Return the text of `ids`, which hold no padding, without special tokens."""
         if self.tokenizer is None:
-            return " ".join(str(token) for token in ids if token not in self.eos_ids and token != self.pad_id)
+            return " ".join(str(token) for token in ids if token not in self.eos_ids)
         text: str = self.tokenizer.decode(
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )

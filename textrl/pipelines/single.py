@@ -5,6 +5,7 @@ On text ``rewards:`` weighs the ``sources:``; on control ``advice:`` and ``human
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,15 +147,39 @@ def make_env(config: SingleSettings, registry: Registry, node: ConfigNode) -> tu
     }
     rewards = build_rewards(sources, config.rewards, registry, node.where)
     registry.register_envs()
+    try:
+        known = env_arguments(env_id)
+    except gymnasium.error.UnregisteredEnv as error:
+        ids = [*registry.specs("env"), *gymnasium.registry]
+        raise UserError(
+            f"{node.where('env.id')}: there is no environment '{env_id}'.{did_you_mean(str(env_id), ids)}"
+        ) from error
+    for name in arguments:
+        if known is not None and name not in known:
+            raise UserError(
+                f"{node.where(f'env.{name}')}: the environment '{env_id}' has no argument '{name}'."
+                f"{did_you_mean(name, known)}"
+            )
     if rewards.sources:
         arguments["rewards"] = rewards.side("env")
-    try:
-        return gymnasium.make(env_id, **arguments), rewards
-    except gymnasium.error.UnregisteredEnv as error:
-        known = [*registry.specs("env"), *gymnasium.registry]
-        raise UserError(
-            f"{node.where('env.id')}: there is no environment '{env_id}'.{did_you_mean(str(env_id), known)}"
-        ) from error
+    return gymnasium.make(env_id, **arguments), rewards
+
+
+def env_arguments(env_id: str) -> list[str] | None:
+    """Return what an environment can be given by name; None where it takes any name.
+
+    Raises:
+        UnregisteredEnv: When Gymnasium knows no such environment.
+    """
+    import gymnasium
+    from gymnasium.envs.registration import load_env_creator
+
+    target = gymnasium.spec(env_id).entry_point
+    creator: Any = load_env_creator(target) if isinstance(target, str) else target
+    own = inspect.signature(creator).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in own):
+        return None
+    return sorted({"max_episode_steps", "disable_env_checker", *(parameter.name for parameter in own)})
 
 
 def with_tokenizer(name: str, section: Mapping[str, Any] | None, policy: Any) -> Mapping[str, Any] | None:

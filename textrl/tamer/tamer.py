@@ -186,6 +186,21 @@ class Tamer:
         weights[:] = _numbers(path, weights.size).reshape(weights.shape)
         self._acting = None
 
+    def save_weights(self, path: str | Path) -> None:
+        """Write a linear H as `load_weights` reads it; a file of that name is replaced.
+
+        Raises:
+            UserError: When H is not linear, or the file cannot be written.
+        """
+        if not isinstance(self.model, LinearH):
+            raise UserError(f"Only a linear H has weights for a file; this one is '{self.settings.model}'.")
+        from textrl.files import replace_file  # here: it imports torch, and control needs none
+
+        try:
+            replace_file(Path(path), json.dumps(self.model.weights.ravel().tolist()) + "\n")
+        except OSError as error:
+            raise UserError(f"The weights {path} cannot be written ({error.strerror}).") from error
+
     def state_dict(self) -> dict[str, Any]:
         """Return numpy arrays and JSON data."""
         return {

@@ -58,6 +58,10 @@ class TextTask(ABC, Generic[S]):
                 f"{did_you_mean(str(difficulty), DIFFICULTIES)}"
             )
         own = self.sizes[difficulty]
+        arguments = ("difficulty", "masks", "rewards", "seed", *asdict(own))
+        for name in overrides:
+            if name not in arguments:
+                raise UserError(f"{self.env_id}: unknown argument '{name}'.{did_you_mean(name, arguments)}")
         given = {key: value for key, value in overrides.items() if value is not None}
         made: S = build(type(own), {**asdict(own), **given}, where=lambda _: self.env_id)
         return made

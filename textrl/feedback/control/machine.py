@@ -8,6 +8,7 @@ gave it, and presses are credited to frames by these stamps (`textrl.tamer.credi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from textrl.feedback.live import LiveMachine
 from textrl.feedback.machine import Message, config_of
 from textrl.feedback.screen import Seen
 from textrl.feedback.store.base import SessionInfo
+from textrl.settings import changed
 from textrl.tamer.tamer import Shown
 
 #: Seconds of session time between two sets of maps, and between two points of the curves of a step.
@@ -197,6 +199,13 @@ class ControlMachine(LiveMachine[Shown | None]):
     def digest(self) -> str:
         """Return the SHA-256 of Q, H, the advice's weights, and how many steps and samples made them."""
         return digest_of(self.learning.parameters)
+
+    def save_h(self, path: Path) -> Mapping[str, Any]:
+        """Write a linear H as JSON; see `Machine.save_h`."""
+        self.learning.tamer.save_weights(path)
+        tamer = self.settings.tamer
+        assert tamer is not None  # `completed` has filled it in
+        return {"use": "tamer", **changed(tamer), "weights": str(path)}
 
     def close(self) -> None:
         """Close the environment."""

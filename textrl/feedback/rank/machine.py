@@ -7,10 +7,12 @@ stands in the log can be read without the session's config.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from textrl.errors import UserError
 from textrl.feedback.events import FLAGS, BadEvent, Event, NewEvent, check_client_event
 from textrl.feedback.machine import Message, config_of
 from textrl.feedback.rank.desk import Desk, Judgement, canonical_ranks, unshuffled
@@ -107,6 +109,13 @@ class RankMachine:
             for one in self._desk.judgements()
         ]
         return digest_of({"ranked": ranked, "extra": self._extra})
+
+    def save_h(self, path: Path) -> Mapping[str, Any]:
+        """Refuse: rankings teach a reward model, not H."""
+        raise UserError(
+            "A ranking session teaches no H; write its rankings with textrl feedback export, and train a "
+            "reward model on them."
+        )
 
     def close(self) -> None:
         """Nothing is held."""

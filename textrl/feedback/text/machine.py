@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from textrl.errors import UserError
@@ -22,6 +23,7 @@ from textrl.feedback.store.base import SessionInfo
 from textrl.feedback.text.settings import TextSettings, text_settings
 from textrl.feedback.text.writer import Draw, Writer
 from textrl.settings import to_plain
+from textrl.tamer.text.saved import save_head
 from textrl.tamer.text.teaching import Teaching, Token
 from textrl.tamer.text.words import Pieces, continues
 
@@ -211,6 +213,13 @@ class TextMachine(LiveMachine[Appearing]):
                 "written": [one.token for one in teaching.tokens],
             }
         )
+
+    def save_h(self, path: Path) -> Mapping[str, Any]:
+        """Write the head as a folder; see `Machine.save_h`."""
+        save_head(self.writer.head, path)
+        settings = self.settings
+        section = {"use": "tamer_text", "model": settings.model, "rank": settings.rank, "seed": settings.seed}
+        return section | {"weights": str(path)}
 
     def close(self) -> None:
         """Let go of the text that is being written."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
-from textrl.learners.callbacks import Callback
+from textrl.learners.callbacks import Callback, goes_on
 
 if TYPE_CHECKING:
     from textrl.learners.sb3.learner import SB3Learner
@@ -54,7 +54,7 @@ class Hooks(BaseCallback):  # type: ignore[misc] # SB3 is not type-checked here
     def _on_step(self) -> bool:
         go_on = True
         if self._function is not None:
-            go_on = self._function(self._learner) is not False
+            go_on = goes_on(self._function(self._learner))
         elif self._object is not None:
             self._object.update_locals(self.locals)
             go_on = bool(self._object.on_step())
