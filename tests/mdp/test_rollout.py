@@ -133,7 +133,7 @@ def test_the_static_store_writes_what_transformers_cache_writes(
     assert bool(mask.all()) != padded
     arguments = {"max_new_tokens": 8, "eos_ids": {EOS}, "pad_id": PAD, "seed": 2}
     ours = generate(model, ids, mask, episodes=torch.arange(24), **arguments)
-    monkeypatch.setattr(decoding, "packable", lambda _: False)
+    monkeypatch.setattr(decoding, "composable", lambda _: False)
     theirs = generate(model, ids, mask, episodes=torch.arange(24), **arguments)
     assert len(ours.response_mask.sum(1).unique()) > 3  # rows left at different times
     assert torch.equal(ours.response_ids, theirs.response_ids)

@@ -109,13 +109,20 @@ Rotary = tuple[Tensor, Tensor] | None
 
 
 def packable(model: PreTrainedModel) -> bool:
+    """Return whether whole sequences should run here.
+
+    GPUs keep transformers' own forward pass: their kernels for whole rectangles are not what is slow there.
+    """
+    return model.device.type == "cpu" and composable(model)
+
+
+def composable(model: PreTrainedModel) -> bool:
     """Return whether this module knows the architecture and nothing in the model asks for more.
 
-    Dropout in training belongs to transformers' own forward pass. GPUs keep it too: their kernels for whole
-    rectangles are not what is slow there.
+    Dropout in training belongs to transformers' own forward pass.
     """
     inner: Any = base(model)
-    if type(inner).__name__ not in _BLOCKS or inner.training or model.device.type != "cpu":
+    if type(inner).__name__ not in _BLOCKS or inner.training:
         return False
     if getattr(inner.config, "add_cross_attention", False):
         return False
