@@ -201,6 +201,14 @@ def techniques() -> Iterator[Arm]:
     yield taught("techniques", "everywhere", "sim", "ab", "one weight everywhere", advice=constant)
     fading = {"technique": _AB, "beta": 4.0, "anneal": 0.85, "eligibility": {}}
     yield taught("techniques", "fading", "sim", "ab", "fading (x .85 an iteration)", advice=fading)
+    window = {"technique": _AB, "beta": 3.0, "eligibility": {"centroids": 16}}
+    yield taught(
+        "techniques", "window", "sim", "ab", "loss 'window', 16 contexts", advice=window, h={"loss": "window"}
+    )
+    yield taught(
+        "techniques", "window-everywhere", "sim", "ab", "loss 'window', one weight everywhere",
+        advice=constant, h={"loss": "window"},
+    )  # fmt: skip
     for one in SEQUENTIAL:
         yield taught("techniques", "", "seq", one.name)
 

@@ -21,7 +21,7 @@ _CHARTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "simultaneous": (
         "Taught while training, 300 presses",
         (PLAIN, "techniques/sim-ab", "techniques/sim-ab-everywhere", "techniques/sim-ab-fading",
-         "techniques/sim-cs"),
+         "techniques/sim-ab-window-everywhere", "techniques/sim-cs"),
     ),
     "sequential": (
         "Taught before the training, 300 presses",

@@ -202,18 +202,23 @@ def reached(rows: Sequence[Mapping[str, Any]]) -> list[Check]:
 
 
 def _half(done: Mapping[str, Mapping[str, Any]]) -> Iterator[Check]:
-    """The figure to reach, in this world."""
-    one = done.get("techniques/sim-ab")
-    if one is None or PLAIN not in done:
-        return
-    found = one["to_score"]
-    holds = found["reached"] == found["compared"] and found["ratio"] is not None
-    yield Check(
-        "simultaneous action biasing, 300 presses of stoc: the true score of PPO-ptx alone with at most half "
-        "of its environment steps",
-        _ratio(found),
-        bool(holds and found["ratio"]["mean"] <= 0.5),
+    """The figure to reach, in these worlds."""
+    claim = (
+        "simultaneous action biasing{}, 300 presses of stoc: the true score of PPO-ptx alone with at most "
+        "half of its environment steps"
     )
+    for key, how in (
+        ("sim-ab", ""),
+        ("sim-ab-everywhere", " with one weight"),
+        ("sim-ab-window", " (loss 'window')"),
+        ("sim-ab-window-everywhere", " (loss 'window', one weight)"),
+    ):
+        one = done.get(f"techniques/{key}")
+        if one is None or PLAIN not in done:
+            continue
+        found = one["to_score"]
+        every = found["reached"] == found["compared"] and found["ratio"] is not None
+        yield Check(claim.format(how), _ratio(found), bool(every and found["ratio"]["mean"] <= 0.5))
 
 
 def _better(done: Mapping[str, Mapping[str, Any]]) -> Iterator[Check]:
