@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from tiny_world import EOS, PAD, VOCAB, tiny_gpt2, tiny_llama
 
 import textrl.rollout
 from textrl.models import captured
-from textrl.models.captured import CapturedDecoder, borrow
+from textrl.models.captured import CapturedDecoder, Replayed, borrow, capturable
 from textrl.models.layers import freeze_below
+from textrl.models.packed import composable
 from textrl.models.static import StaticDecoder
 from textrl.rollout import Rollout, generate
 
@@ -89,24 +90,84 @@ def test_rollouts_one_after_another_are_those_of_the_growing_store(
             assert_same(expected, sampled(model, lengths, seed), error=1e-6)
 
 
-def test_the_last_decoder_is_found_again_until_the_weights_move(fixed: Callable[[bool], None]) -> None:
+def test_the_last_decoder_is_found_again_while_it_fits() -> None:
     model = tiny_llama()
     with borrow(model, 8, 20, ()) as first:
         pass
-    with borrow(model, 5, 30, ()) as again:
-        assert again is first, "half the rows and the same rounded capacity"
+    with borrow(model, 2, 64, ()) as again:
+        assert again is first, "fewer rows, and the capacity that was rounded up to"
         with borrow(model, 5, 30, ()) as other:
             assert other is not first, "somebody uses that one"
-    for change in ({"rows": 9}, {"rows": 2}, {"capacity": 65}, {"depths": (1,)}):
+    for change in ({"rows": 9}, {"capacity": 65}, {"depths": (1,)}, {"first": 1}):
+        captured.release()
         with borrow(model, 8, 20, ()) as before:
             pass
         with borrow(model, **({"rows": 8, "capacity": 20, "depths": ()} | change)) as after:  # type: ignore[arg-type]
             assert after is not before, change
+    captured.release()
+    with borrow(model, 2, 20, ()) as again:
+        assert again is not after
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks for it
+@pytest.mark.parametrize("change", ["weights", "buffers", "adapters", "inference mode"])
+def test_a_graph_is_not_used_where_it_would_read_something_else(change: str) -> None:
+    model: Any = tiny_llama()
+    if change == "adapters":
+        peft = pytest.importorskip("peft")
+        model = peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj"])).base_model.model
     with borrow(model, 8, 20, ()) as before:
         pass
-    model.lm_head.weight.data = model.lm_head.weight.data.clone()
-    with borrow(model, 8, 20, ()) as after:
-        assert after is not before, "its graphs would read the old weights"
+    with borrow(model, 8, 20, ()) as again:
+        assert again is before
+    if change == "weights":
+        model.lm_head.weight.data = model.lm_head.weight.data.clone()
+    elif change == "buffers":
+        model.model.rotary_emb.inv_freq = model.model.rotary_emb.inv_freq.clone()
+    elif change == "adapters":
+        for part in model.modules():
+            if hasattr(part, "disable_adapters") and hasattr(part, "merged"):
+                part.enable_adapters(False)
+    with torch.inference_mode(change == "inference mode"), borrow(model, 8, 20, ()) as after:
+        assert after is not before
+
+
+def test_models_that_do_not_always_do_the_same_keep_transformers_cache() -> None:
+    model: Any = tiny_llama()
+    assert capturable(model)
+    handle = model.model.layers[0].mlp.register_forward_hook(lambda *_: None)
+    assert not capturable(model)
+    handle.remove()
+    for name, value in (
+        ("rope_parameters", {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}),
+        ("_attn_implementation", "my_own_kernel"),
+    ):
+        other: Any = tiny_llama()
+        object.__setattr__(other.config, name, value)
+        assert not capturable(other), name
+    model.is_quantized = True
+    assert not capturable(model)
+    spread: Any = tiny_llama()
+    spread.model.layers[1]._hf_hook = object()  # accelerate moves its inputs to another device
+    assert not composable(spread)
+
+
+def test_a_decoder_that_is_replaced_is_gone_at_once() -> None:
+    """Its store and graphs fill a GPU, and nothing there waits for the garbage collector."""
+    model = tiny_gpt2()
+    gc.collect()
+    gc.disable()
+    try:
+        with borrow(model, 4, 20, ()) as decoder, torch.no_grad():
+            decoder.prefill(*prompts([3] * 4, 0))
+            decoder.step(torch.full((4,), 3))
+        gone = weakref.ref(decoder)
+        del decoder
+        assert gone() is not None
+        with borrow(model, 5, 20, ()):
+            assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_weights_that_change_in_place_are_read_anew(fixed: Callable[[bool], None]) -> None:
@@ -160,23 +221,42 @@ def test_lent_blocks_are_not_run_again() -> None:
                 torch.testing.assert_close(upper.step(some, whole.seen[1]), expected)
 
 
-@pytest.fixture
-def on_gpu() -> Iterator[Any]:
-    models = {name: make().to("cuda") for name, make in MODELS.items()}
-    yield models
-    captured._KEPT.clear()
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@gpu
 @pytest.mark.parametrize("name", MODELS)
-def test_graphs_write_the_same_texts_as_the_cpu(name: str, on_gpu: dict[str, PreTrainedModel]) -> None:
+def test_graphs_write_the_same_texts_as_the_cpu(name: str) -> None:
+    cpu, model = MODELS[name](), MODELS[name]().to("cuda")
+    for one in (cpu, model):
+        freeze_below(one, 1)
     for seed in range(4):
         lengths = [1 + (row * 7 + seed) % 6 for row in range(16)]
-        cpu, model = MODELS[name](), on_gpu[name]
-        for one in (cpu, model):
-            freeze_below(one, 1)
         assert_same(sampled(cpu, lengths, seed), sampled(model, lengths, seed))
     _, decoder = captured._KEPT[model]
     assert isinstance(decoder, CapturedDecoder)
     assert decoder.steps[16].captured
+
+
+@pytest.mark.gpu
+@gpu
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_replay_is_the_step_without_a_graph(name: str, bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six steps, as an empty graph, or one that was captured elsewhere, would repeat the second."""
+    model = MODELS[name]().to("cuda")
+    ids, mask = prompts([2, 4, 3], 3, "cuda")
+    tokens = torch.randint(2, VOCAB, (6, 3), generator=torch.Generator().manual_seed(0)).cuda()
+    states = []
+    for graphs in (True, False):
+        captured.release()
+        if not graphs:
+            monkeypatch.setattr(Replayed, "_capture", lambda *_: None)
+        with torch.no_grad(), torch.autocast("cuda", torch.bfloat16, enabled=bf16):
+            with borrow(model, 3, 20, ()) as decoder:
+                decoder.prefill(ids, mask)
+                states.append([decoder.step(some).clone() for some in tokens])
+            assert decoder.steps[3].captured == graphs
+    for one, other in zip(*states, strict=True):
+        torch.testing.assert_close(one, other)

@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from textrl.models.layers import blocks
 from textrl.models.packed import final_norm
 from textrl.models.static import StaticDecoder
 
@@ -42,14 +41,9 @@ class Replayed:
         captured: Whether a graph is replayed.
     """
 
-    def __init__(self, compute: Callable[[], Step], device: torch.device) -> None:
-        """Do nothing yet.
-
-        Args:
-            compute: The step; it must not wait for the device.
-            device: Where; anything but CUDA has no graphs, and runs `compute` each time.
-        """
-        self._compute, self._device = compute, device
+    def __init__(self, device: torch.device) -> None:
+        """Do nothing yet; anything but CUDA has no graphs."""
+        self._device = device
         self._graph: Any = None
         self._result: Step | None = None
         self._ran = False
@@ -60,23 +54,33 @@ class Replayed:
         """Whether a graph is replayed."""
         return self._graph is not None
 
-    def __call__(self) -> Step:
-        """Run the step once; what is returned is overwritten by the next call."""
+    def __call__(self, compute: Callable[[], Step]) -> Step:
+        """Run the step once; what is returned is overwritten by the next call.
+
+        Args:
+            compute: The step, the same one each time; it must not wait for the device. It is not kept: what
+                it belongs to holds this object.
+        """
         if self._ran and self._graph is None and not self._refused:
-            self._capture()
+            self._capture(compute)
         self._ran = True  # the first step lets libraries make their workspaces, which a capture must not
         if self._graph is None or self._result is None:
-            return self._without_cache()
+            return self._without_cache(compute)
         self._graph.replay()
         return self._result
 
-    def _capture(self) -> None:
+    def _capture(self, compute: Callable[[], Step]) -> None:
         """Record the step without running it; where that cannot be, go on without a graph."""
-        graph = torch.cuda.CUDAGraph()
+        graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
+        stream: Any = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         try:
-            with torch.cuda.graph(graph):
-                self._result = self._without_cache()
+            with (
+                torch.cuda.device(self._device),
+                torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+            ):
+                self._result = self._without_cache(compute)
         except RuntimeError as error:
+            torch.cuda.set_stream(before)  # a capture that fails leaves its own
             self._refused = True
             said = str(error).partition("\n")[0]
             warnings.warn(
@@ -86,12 +90,12 @@ class Replayed:
             return
         self._graph = graph
 
-    def _without_cache(self) -> Step:
+    def _without_cache(self, compute: Callable[[], Step]) -> Step:
         """Run under the caller's autocast, without its store of converted weights: it outlives no context."""
         on = torch.is_autocast_enabled(self._device.type)
         dtype = torch.get_autocast_dtype(self._device.type)
         with torch.autocast(self._device.type, enabled=on, dtype=dtype, cache_enabled=False):
-            return self._compute()
+            return compute()
 
 
 class CapturedDecoder(StaticDecoder):
@@ -108,6 +112,7 @@ class CapturedDecoder(StaticDecoder):
         self._slot = torch.zeros(1, dtype=torch.int64, device=device)
         self._readable = torch.zeros(rows, 1, 1, capacity, dtype=torch.bool, device=device)
         self._lent: Tensor | None = None
+        self._last = int(model.config.get_text_config().max_position_embeddings) - 1
         self._filled = 0
         self.steps: dict[int, Replayed] = {}
 
@@ -132,8 +137,8 @@ class CapturedDecoder(StaticDecoder):
         while (rows + 1) // 2 >= count and rows > 1:
             rows = (rows + 1) // 2
         if rows not in self.steps:
-            self.steps[rows] = Replayed(lambda: self._step(rows), tokens.device)
-        hidden, seen = self.steps[rows]()
+            self.steps[rows] = Replayed(tokens.device)
+        hidden, seen = self.steps[rows](lambda: self._step(rows))
         self.seen = {depth: state[:count] for depth, state in seen.items()}
         self.length += 1
         return hidden[:count]
@@ -154,7 +159,7 @@ class CapturedDecoder(StaticDecoder):
         def attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
             index = next(layer)
             keys, values = self._keys[index][:rows], self._values[index][:rows]
-            keys.index_copy_(2, self._slot, key[:, :, None])
+            keys.index_copy_(2, self._slot, key[:, :, None].to(keys.dtype))
             values.index_copy_(2, self._slot, value[:, :, None])
             # The query heads of a group stand where the positions of a sequence would: no key is repeated.
             grouped = query.view(rows, key.shape[1], -1, key.shape[2])
@@ -166,7 +171,7 @@ class CapturedDecoder(StaticDecoder):
         self.seen = {}
         lent = None if self._lent is None else self._lent[:rows]
         x = self._blocks(self._enter(self._tokens[:rows], places, lent), places, attend, (rows, 1))
-        places.add_(1)
+        places.add_(1).clamp_(max=self._last)  # rows that left go on counting
         self._slot.add_(1)
         return final_norm(self.model)(x), self.seen
 
@@ -175,20 +180,47 @@ class CapturedDecoder(StaticDecoder):
         rows, width = mask.shape
         self._readable.zero_()
         self._readable[:rows, 0, 0, :width] = mask
+        for store in (*self._keys, *self._values):
+            store.zero_()  # a place that nobody may look at still enters sums, with weight 0
 
     def _store(self, key: Tensor, value: Tensor) -> None:
         """Keep the prompt's (n, G, P, D) keys and values of the next block."""
         if self._filled == len(self._keys):
             for store, new in ((self._keys, key), (self._values, value)):
-                # Zeros: a place that nobody may look at still enters sums with weight 0.
-                store.append(new.new_zeros(self.rows, new.shape[1], self.capacity, new.shape[3]))
+                # In the values' type: rotary embedding leaves keys in fp32 under autocast, and attention
+                # would convert all of them at every step.
+                shape = (self.rows, new.shape[1], self.capacity, new.shape[3])
+                store.append(value.new_zeros(shape))
         for store, new in ((self._keys, key), (self._values, value)):
             store[self._filled][: len(new), :, : new.shape[2]] = new
         self._filled += 1
 
 
+def capturable(model: PreTrainedModel) -> bool:
+    """Return whether steps of a model on a CUDA device can be replayed: its modules always do the same.
+
+    Args:
+        model: One that `textrl.models.packed.composable` accepts.
+    """
+    config = model.config.get_text_config()
+    ropes = (getattr(config, name, None) for name in ("rope_parameters", "rope_scaling"))
+    kinds = [str(rope.get("rope_type", "")) for rope in ropes if isinstance(rope, dict)]
+    if any("dynamic" in kind or "longrope" in kind for kind in kinds):
+        return False  # looks at the positions, and so waits for the device
+    chosen = getattr(config, "_attn_implementation", None) or "sdpa"
+    if getattr(model, "is_quantized", False) or not chosen.startswith(("sdpa", "eager", "flash")):
+        return False
+    # A replay calls no hook.
+    return not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+
+
 #: The last decoder of each model, while nobody uses it, and what must be the same for its next use.
 _KEPT: WeakKeyDictionary[PreTrainedModel, tuple[tuple[Any, ...], CapturedDecoder]] = WeakKeyDictionary()
+
+
+def release() -> None:
+    """Let go of the stores and graphs that are kept, where memory is short."""
+    _KEPT.clear()
 
 
 @contextmanager
@@ -204,15 +236,25 @@ def borrow(
         depths: Block counts whose outputs ``seen`` shows.
         first: Blocks that another decoder lends.
     """
-    capacity = -(-capacity // ROUND) * ROUND
-    kind = model.device.type
-    now = (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
-    weights = tuple(parameter.data_ptr() for parameter in model.parameters())
-    key = (capacity, depths, first, model.dtype, len(blocks(model)), now, weights)
+    key = (depths, first, *_state(model))
     found, decoder = _KEPT.pop(model, (None, None))
-    if decoder is None or found != key or not decoder.rows // 2 < rows <= decoder.rows:
-        decoder = CapturedDecoder(model, rows, capacity, depths, first)
+    if decoder is None or found != key or decoder.rows < rows or decoder.capacity < capacity:
+        decoder = None  # its memory is needed now
+        decoder = CapturedDecoder(model, rows, -(-capacity // ROUND) * ROUND, depths, first)
     decoder.model = model
     yield decoder
     del decoder.model  # what is kept for a model must not keep it
     _KEPT[model] = (key, decoder)
+
+
+def _state(model: PreTrainedModel) -> tuple[Any, ...]:
+    """Return what a graph was captured with beside the shapes: where weights are, and what modes are on."""
+    kind = model.device.type
+    places = tuple(tensor.data_ptr() for tensor in (*model.parameters(), *model.buffers()))
+    adapters = tuple(
+        (part.merged, part.disable_adapters, tuple(part.active_adapters))
+        for part in model.modules()
+        if hasattr(part, "merged") and hasattr(part, "disable_adapters")
+    )
+    autocast = (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
+    return (model.dtype, autocast, torch.is_inference_mode_enabled(), adapters, places)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from textrl.models.captured import borrow
+from textrl.models.captured import borrow, capturable
 from textrl.models.layers import base, blocks
 from textrl.models.packed import composable
 from textrl.models.static import StaticDecoder
@@ -74,7 +74,7 @@ def open_decoder(
     if composable(model) and model.device.type == "cpu":
         yield StaticDecoder(model, rows, capacity, depths, first)
         return
-    if composable(model) and model.device.type == "cuda":
+    if composable(model) and model.device.type == "cuda" and capturable(model):
         with borrow(model, rows, capacity, depths, first) as captured:
             yield captured
         return

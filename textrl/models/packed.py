@@ -131,7 +131,7 @@ def composable(model: PreTrainedModel) -> bool:
 
 def _watched(block: nn.Module) -> bool:
     """Return whether a block is more than its submodules: what hangs on it would be passed over."""
-    if block._forward_hooks or block._forward_pre_hooks:
+    if block._forward_hooks or block._forward_pre_hooks or hasattr(block, "_hf_hook"):  # accelerate's
         return True
     # Recomputing in the backward pass, which matters only where there will be one.
     recomputed = "forward" in vars(block) or getattr(block, "gradient_checkpointing", False)

@@ -46,6 +46,9 @@ class StaticDecoder:
         def attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
             q, k, v = (x.view(rows, width, *x.shape[1:]).transpose(1, 2) for x in (query, key, value))
             self._store(k, v)
+            if square is not None and q.is_cuda:
+                # With a mask and grouped heads CUDA has only the kernel that writes all scores out.
+                k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
             out = torch.nn.functional.scaled_dot_product_attention(
                 q, k, v, attn_mask=square, is_causal=square is None, scale=scale,
                 enable_gqa=q.shape[1] != k.shape[1],

@@ -15,6 +15,7 @@ import torch
 
 from textrl.errors import UserError
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
+from textrl.models.captured import release
 
 Result = TypeVar("Result")
 
@@ -83,6 +84,7 @@ class MicroBatches:
             self.size = tried // 2
             if undo is not None:
                 undo()
+            release()
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
