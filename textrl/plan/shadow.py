@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from textrl.errors import UserError
 from textrl.learners.ppo_ptx.networks import Networks
 from textrl.mdp import logprobs
-from textrl.models import decoding, packed, stack
+from textrl.models import packed, stack
 from textrl.models.layers import base, blocks
 from textrl.models.loading import scorer_from_causal_lm
 from textrl.models.sources import one_line, quiet_transformers
@@ -117,8 +117,8 @@ def shadow_of(work: Workload, *, gpu: bool = False) -> Iterator[Shadow]:
         stay.enter_context(mock.patch.object(stack, "share_frozen", _same_blocks))
         stay.enter_context(mock.patch.object(packed.Packing, "of", staticmethod(_all_real)))
         if gpu:
-            for module in (stack, decoding):
-                stay.enter_context(mock.patch.object(module, "packable", return_value=False))
+            # Whole sequences only: decoding has fixed shapes there as here.
+            stay.enter_context(mock.patch.object(stack, "packable", return_value=False))
             # Cutting the vocabulary's work to the size of a cache is for CPUs.
             stay.enter_context(mock.patch.object(logprobs, "_CPU_ROWS", 2**30))
         stay.enter_context(shapes_only())
