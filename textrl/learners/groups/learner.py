@@ -21,9 +21,9 @@ from textrl.errors import UserError
 from textrl.learners.callbacks import Callback, Callbacks
 from textrl.learners.groups.experience import collect
 from textrl.learners.groups.loss import Aggregation
-from textrl.learners.groups.progress import GroupBar
 from textrl.learners.groups.settings import GroupSettings
 from textrl.learners.groups.update import GroupUpdater
+from textrl.learners.iteration_bar import IterationBar
 from textrl.learners.next_token import next_tokens
 from textrl.learners.ppo_ptx.diagnostics import throughput
 from textrl.learners.ppo_ptx.export import export_policy
@@ -143,7 +143,7 @@ class GroupLearner(LearnerSurface):
         """
         if total_timesteps is None and iterations is None:
             raise UserError("learn() needs total_timesteps or iterations.")
-        bar = GroupBar(progress_bar, self, total_timesteps, iterations)
+        bar = IterationBar(progress_bar, self, total_timesteps, iterations)
         with bar as progress, Callbacks(callback, self) as callbacks:
             while (total_timesteps is None or self.num_timesteps < total_timesteps) and (
                 iterations is None or self.iteration < iterations

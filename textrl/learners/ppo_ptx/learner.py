@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,13 +20,13 @@ from textrl.advice.text import TextGuidance
 from textrl.distributed import broadcast_parameters, global_count, make_accelerator
 from textrl.errors import UserError
 from textrl.learners.callbacks import Callback, Callbacks
+from textrl.learners.iteration_bar import IterationBar
 from textrl.learners.ppo_ptx.beside import Beside
 from textrl.learners.ppo_ptx.diagnostics import throughput
 from textrl.learners.ppo_ptx.experience import collect
 from textrl.learners.ppo_ptx.guards import KlLimit
 from textrl.learners.ppo_ptx.memory import memory_figures
 from textrl.learners.ppo_ptx.networks import Networks
-from textrl.learners.ppo_ptx.progress import IterationBar
 from textrl.learners.ppo_ptx.ptx import PretrainingStream
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
 from textrl.learners.ppo_ptx.update import Updater
@@ -48,6 +48,7 @@ class PPOPTX(LearnerSurface):
     """PPO with a pretraining term, over a token environment.
 
     Attributes:
+        label: In progress bars.
         num_timesteps: Tokens sampled so far, over all processes.
         iteration: Iterations finished.
         networks: Policy, reference and value network.
@@ -55,6 +56,7 @@ class PPOPTX(LearnerSurface):
         kl_offset: What the KL to the reference was before anything was learnt; empty until it is measured.
     """
 
+    label: ClassVar[str] = "PPO-ptx"
     settings_class = PPOPTXSettings
     settings: PPOPTXSettings
 

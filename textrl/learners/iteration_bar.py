@@ -1,4 +1,4 @@
-"""What a person sees while groups are compared: a bar, the time left, the reward and the KL."""
+"""What a person sees while a language model trains: a bar, the time left, the reward and the KL."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Iterating(Protocol):
         ...
 
 
-class GroupBar:
+class IterationBar:
     """A rich progress bar over iterations or tokens, or nothing."""
 
     def __init__(self, enabled: bool, learner: Iterating, tokens: int | None, iterations: int | None) -> None:
@@ -32,7 +32,7 @@ class GroupBar:
         self.total = iterations if iterations is not None else tokens
         self.enabled = enabled and learner.writes
 
-    def __enter__(self) -> GroupBar:
+    def __enter__(self) -> IterationBar:
         if self.enabled:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
