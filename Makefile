@@ -24,6 +24,8 @@ install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	# The pip that Python brings takes twice as long to read an index.
+	$(PIP) --upgrade 'pip>=25'
 	$(PIP) --editable .
 	touch $@
 

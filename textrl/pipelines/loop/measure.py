@@ -66,7 +66,8 @@ def evaluate(world: World, number: int, arm: str) -> dict[str, Any]:
     prompts, first = _sft_samples(world)
     judges = judges_of(context)
     summary = evaluate_texts(first, texts, prompts, judges, tokenizer=tokenizer)
-    summary["headline"] |= held_out_kl(before, after, rows) | forgetting(context, before, after, tokenizer)
+    summary["headline"] |= held_out_kl(before, rows, temperature=context.settings.ppo.temperature)
+    summary["headline"] |= forgetting(context, before, after, tokenizer)
     labeler = labeler_of(world)
     if labeler is not None:
         old, new = score_samples(

@@ -47,7 +47,7 @@ def evaluate(context: Context) -> dict[str, Any]:
     prompts = [prompt.text for prompt in task.prompts]
     judges = judges_of(context)
     summary = evaluate_texts(texts["b"], texts["a"], prompts, judges, tokenizer=tokenizer)
-    summary["headline"] |= held_out_kl(before, after, sampled["a"])
+    summary["headline"] |= held_out_kl(before, sampled["a"], temperature=context.settings.ppo.temperature)
     summary["headline"] |= forgetting(context, before, after, tokenizer)
     scores = {name: episode_rewards(task, rows) for name, rows in sampled.items()}
     trained = context.run.payload("reward_model")
@@ -90,7 +90,7 @@ def evaluate_last(
     headline = evaluate_texts(texts, after, prompts, judges_of(context)[:1])["headline"]
     return (
         {name: headline[name] for name in ("judge_gain", "win_rate")}
-        | held_out_kl(before, last, sampled)
+        | held_out_kl(before, sampled, temperature=context.settings.ppo.temperature)
         | forgetting(context, before, last, tokenizer)
     )
 
@@ -172,23 +172,34 @@ def episode_rewards(task: TokenTask, rollouts: Sequence[Rollout]) -> list[float]
 
 @torch.no_grad()
 def held_out_kl(
-    before: PreTrainedModel, after: PreTrainedModel, rollouts: Sequence[Rollout]
+    reference: PreTrainedModel, rollouts: Sequence[Rollout], *, temperature: float = 1.0
 ) -> dict[str, Any]:
-    """Return the KL of the trained policy to the SFT model, nats per sequence: the mean of summed k1."""
+    """Return the KL to the reference of the policy that wrote: the mean of summed k1, nats per sequence.
+
+    The policy's own log-probabilities are those of the rollout, which come from the function that scores
+    the reference here.
+
+    Args:
+        reference: The SFT model.
+        rollouts: Of the trained policy.
+        temperature: With which they were sampled; the reference's logits are divided by it too.
+    """
     sums: list[float] = []
     for rollout in rollouts:
-        actions = torch.cat([torch.zeros_like(rollout.prompt_mask), rollout.response_mask], dim=1)
-        new, old = (action_logprobs(model, rollout, actions) for model in (after, before))
-        per_token = torch.zeros(actions.shape).masked_scatter(actions, k1(new, old))
+        mask = rollout.response_mask
+        actions = torch.cat([torch.zeros_like(rollout.prompt_mask), mask], dim=1)
+        hidden = final_hidden(reference, rollout.ids, rollout.mask, rollout.trunk)
+        weight, bias = head_of(reference)
+        old = token_logprobs(
+            hidden[:, :-1][actions[:, 1:]],
+            weight,
+            rollout.ids[actions],
+            bias=bias,
+            temperature=temperature,
+        )
+        per_token = torch.zeros(mask.shape).masked_scatter(mask, k1(rollout.logprobs[mask], old))
         sums += per_token.sum(1).tolist()
     return {"kl_per_sequence": bootstrap_mean(np.array(sums)).plain()}
-
-
-def action_logprobs(model: PreTrainedModel, rollout: Rollout, actions: torch.Tensor) -> torch.Tensor:
-    """Return the (N,) log-probabilities of a rollout's real actions under any model."""
-    hidden = final_hidden(model, rollout.ids, rollout.mask, rollout.trunk)
-    weight, bias = head_of(model)
-    return token_logprobs(hidden[:, :-1][actions[:, 1:]], weight, rollout.ids[actions], bias=bias)
 
 
 def forgetting(
@@ -233,8 +244,9 @@ def measure_point(context: Context, learner: PPOPTX) -> dict[str, float]:
     (after,) = score_samples(judge, prompts, [[task.decode(row)] for row in responses(sampled)])
     gain = paired_gain(before, after)
     change = perplexity_change(ordinary, perplexity(networks.policy, tokenizer, texts))
+    kl = held_out_kl(networks.reference, sampled, temperature=context.settings.ppo.temperature)
     return {
-        "kl": held_out_kl(networks.reference, networks.policy, sampled)["kl_per_sequence"]["value"],
+        "kl": kl["kl_per_sequence"]["value"],
         "gain": gain.value,
         "gain_lo": gain.lo,
         "gain_hi": gain.hi,

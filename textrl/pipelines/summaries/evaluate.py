@@ -52,7 +52,7 @@ def evaluate(context: Context, settings: SummarizeSettings, texts: Sequence[Summ
         }
         for name in written
     }
-    kl = held_out_kl(before, after, sampled["ppo"])
+    kl = held_out_kl(before, sampled["ppo"], temperature=context.settings.ppo.temperature)
     judged = compare_scores(rouge["sft"], rouge["ppo"])
     trained = context.run.payload("reward_model")
     context.run.summarise(
