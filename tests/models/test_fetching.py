@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -101,6 +102,23 @@ def test_a_gguf_file_becomes_a_folder_with_the_same_function(
     stamp = (folder / "model.safetensors").stat().st_mtime_ns
     load_causal_lm(str(file))
     assert (folder / "model.safetensors").stat().st_mtime_ns == stamp  # converted once
+
+
+def test_a_gguf_file_is_parsed_once_and_gguf_is_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers asks three times; each parse of a real vocabulary takes seconds."""
+    parses, parse, reader = [], gguf.GGUFReader.__init__, gguf.GGUFReader
+
+    def counted(self: Any, path: str, *rest: Any) -> None:
+        parses.append(path)
+        parse(self, path, *rest)
+
+    monkeypatch.setattr(gguf.GGUFReader, "__init__", counted)
+    _write_gguf(_llama(), tmp_path / "small.gguf")
+    load_causal_lm(str(tmp_path / "small.gguf"))
+    assert parses == [str(tmp_path / "small.gguf")]
+    assert gguf.GGUFReader is reader
 
 
 def test_a_broken_gguf_file_is_named_and_leaves_nothing(tmp_path: Path) -> None:

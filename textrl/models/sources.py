@@ -29,6 +29,7 @@ from transformers.utils import logging as hf_logging
 from textrl.data.cache import cache_dir, staged
 from textrl.errors import UserError, did_you_mean
 from textrl.files import sync
+from textrl.models.gguf_reading import parsed_once
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -137,9 +138,10 @@ def convert_gguf(gguf: Path, folder: Path | None = None, *, pad_token: str | Non
     def fill(target: Path) -> None:
         where: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
         try:
-            tokenizer = AutoTokenizer.from_pretrained(**where)
-            config = AutoConfig.from_pretrained(**where)  # given to the model, which would parse again
-            model = AutoModelForCausalLM.from_pretrained(**where, config=config, dtype=torch.float32)
+            with parsed_once():
+                tokenizer = AutoTokenizer.from_pretrained(**where)
+                config = AutoConfig.from_pretrained(**where)  # given to the model, which would read it again
+                model = AutoModelForCausalLM.from_pretrained(**where, config=config, dtype=torch.float32)
         except Exception as error:  # gguf and transformers raise whatever a broken byte leads to
             raise UserError(f"The GGUF file {gguf} cannot be read ({one_line(error)}).") from error
         # transformers counts the dequantised model as quantised and would refuse to save it.

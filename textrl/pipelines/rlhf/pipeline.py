@@ -54,6 +54,8 @@ def start(
     names: Sequence[str],
 ) -> Context:
     """Check the settings, open the run folder and gather the texts."""
+    started = time.perf_counter()
+    say("gather: weights and ratings (downloaded and converted once)")
     check(settings, registry, node)
     precision = resolve_precision(settings.ppo.precision).name
     record = Run.create(run_dir, config=config, command=command, resume=resume, precision=precision)
@@ -67,8 +69,6 @@ def start(
             "targets": dict(settings.targets),
         }
     )
-    say("gather: weights and ratings (downloaded once)")
-    started = time.perf_counter()
     load_causal_lm(settings.model, registry=registry)
     material = gather(settings, settings.ppo.seed)
     if not record.done("gather"):
