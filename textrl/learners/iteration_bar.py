@@ -1,9 +1,11 @@
-"""What a person sees while a language model trains: a bar, the time left, the reward and the KL."""
+"""The progress bar of a language model's learner: the reward and the KL."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import ClassVar, Protocol
+
+from textrl.learners.bar import Bar
 
 
 class Iterating(Protocol):
@@ -24,39 +26,19 @@ class Iterating(Protocol):
         ...
 
 
-class IterationBar:
-    """A rich progress bar over iterations or tokens, or nothing."""
+class IterationBar(Bar):
+    """Counts iterations or tokens."""
 
     def __init__(self, enabled: bool, learner: Iterating, tokens: int | None, iterations: int | None) -> None:
-        self.learner, self.by_iteration = learner, iterations is not None
-        self.total = iterations if iterations is not None else tokens
-        self.enabled = enabled and learner.writes
+        self.learner = learner
+        super().__init__(
+            enabled and learner.writes,
+            learner.label,
+            tokens if iterations is None else iterations,
+            lambda: learner.num_timesteps if iterations is None else learner.iteration,
+        )
 
-    def __enter__(self) -> IterationBar:
-        if self.enabled:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self.bar = Progress(
-                TextColumn(self.learner.label),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[say]}"),
-            )
-            self.bar.start()
-            self.job = self.bar.add_task("", total=self.total, completed=self._at(), say="")
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.enabled:
-            self.bar.stop()
-
-    def _at(self) -> int:
-        return self.learner.iteration if self.by_iteration else self.learner.num_timesteps
-
-    def show(self) -> None:
-        """Move the bar to where the learner is."""
-        if self.enabled:
-            m = self.learner.metrics
-            say = f"reward {m['reward/total']:.2f}  KL {m['train/kl_ref']:.2f} nats"
-            self.bar.update(self.job, completed=self._at(), say=say)
+    def say(self) -> str:
+        """Return the last iteration's reward and KL."""
+        m = self.learner.metrics
+        return f"reward {m['reward/total']:.2f}  KL {m['train/kl_ref']:.2f} nats"

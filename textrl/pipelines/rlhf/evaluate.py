@@ -176,8 +176,8 @@ def held_out_kl(
 ) -> dict[str, Any]:
     """Return the KL to the reference of the policy that wrote: the mean of summed k1, nats per sequence.
 
-    The policy's own log-probabilities are those of the rollout, which come from the function that scores
-    the reference here.
+    The policy's own log-probabilities are those of the rollout: decoding rounds differently from scoring,
+    by some 1e-5 nats a token, and that saves a pass through the policy.
 
     Args:
         reference: The SFT model.
