@@ -114,13 +114,21 @@ def test_freezing_too_much_or_something_else_is_refused() -> None:
         blocks(nn.Linear(2, 2))
 
 
-def test_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_follows_the_hardware_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(precision.VARIABLE)
     for flags, expected in (({"avx2", "avx512f"}, None), ({"amx_bf16"}, torch.bfloat16)):
         monkeypatch.setattr(precision, "cpu_flags", lambda flags=flags: frozenset(flags))
         assert precision.resolve_precision("auto", "cpu").autocast_dtype == expected
     assert precision.resolve_precision("fp32").name == "fp32"
     with pytest.raises(UserError, match=r"precision 'fp23' does not exist. Did you mean 'fp32'\?"):
         precision.resolve_precision("fp23")
+    monkeypatch.setattr(precision, "cpu_flags", lambda: frozenset({"amx_bf16"}))
+    monkeypatch.setenv(precision.VARIABLE, "fp32")
+    assert precision.resolve_precision("auto", "cpu").name == "fp32"
+    assert precision.resolve_precision("bf16", "cpu").name == "bf16"
+    monkeypatch.setenv(precision.VARIABLE, "bf61")
+    with pytest.raises(UserError, match=r"the environment's TEXTRL_PRECISION 'bf61' does not exist"):
+        precision.resolve_precision("auto", "cpu")
 
 
 def test_autocast_keeps_master_weights_in_fp32() -> None:
@@ -141,5 +149,6 @@ def test_the_flags_of_this_machine_are_read() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_precision_on_a_gpu() -> None:
+def test_precision_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(precision.VARIABLE)
     assert precision.resolve_precision("auto").autocast_dtype == torch.bfloat16

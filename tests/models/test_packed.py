@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import copy
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from textrl.mdp.logprobs import logits_of, token_logprobs
+from textrl.mdp.token_loss import token_loss
+from textrl.models import packed
 from textrl.models.attention import causal_attention
 from textrl.models.layers import freeze_below
 from textrl.models.packed import Packing, packable
@@ -175,3 +180,84 @@ def test_parts_that_go_together_give_what_they_give_alone(kind: str, seed: int, 
         assert (expected is None) == (found is None)
         if expected is not None and found is not None:
             torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+
+
+class Sizes(TorchDispatchMode):
+    """Collects how many rows the matrix products have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+            self.rows.add(args[-2].shape[0])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 50), frozen=st.booleans())
+def test_under_autocast_products_have_few_sizes_and_the_same_results(
+    kind: str, seed: int, frozen: bool
+) -> None:
+    model = make(kind).float()
+    ids, mask = layout(7, 12, seed)
+    wanted = mask & (torch.rand(mask.shape) < 0.6)
+    if frozen:
+        freeze_below(model, 1)
+    slope = torch.randn(int(wanted.sum()), 16)
+    learning = [param for param in model.parameters() if param.requires_grad]
+    found = {}
+    for multiple in (1, 64):
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            torch.autocast("cpu", torch.bfloat16),
+            Sizes() as seen,
+        ):
+            patch.setattr(packed, "_MULTIPLE", multiple)
+            trunk = Trunk(model, ids, mask, ())
+            some = hidden_at(model, Part(ids, mask, wanted, trunk))
+            every = final_hidden(model, ids, mask)
+        grads = torch.autograd.grad((some * slope).sum(), learning, allow_unused=True)
+        found[multiple] = [some.detach(), every.detach(), *(g for g in grads if g is not None)]
+        assert (multiple == 64) == ({rows % 64 for rows in seen.rows} == {0})
+    for plain, rounded in zip(*found.values(), strict=True):
+        # Not to the last bit of bf16: another number of rows may be summed in another order.
+        assert (rounded - plain).norm() <= 0.03 * plain.norm()
+
+
+def test_logits_are_not_rounded_to_bf16_on_a_cpu() -> None:
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(5, 32), torch.randn(40, 32)
+    targets = torch.arange(5)
+    exact = torch.log_softmax(hidden.double() @ weight.double().T, -1).gather(1, targets[:, None])[:, 0]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = {
+            "sampling": torch.log_softmax(head_logits(hidden, weight, None, 1.0), -1)[range(5), targets],
+            "scoring": token_logprobs(hidden, weight, targets),
+            "acting": torch.log_softmax(logits_of(hidden, weight, None, 1.0), -1)[range(5), targets],
+            "learning": token_loss(hidden, weight, targets, lambda chosen, _: chosen.sum())[1],
+        }
+    for name, logprobs in found.items():
+        assert logprobs.dtype == torch.float32, name
+        torch.testing.assert_close(logprobs, exact.float(), rtol=1e-5, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("head_learns", [False, True])
+def test_gradients_under_autocast_are_bf16s(head_learns: bool) -> None:
+    torch.manual_seed(0)
+    targets = torch.randint(40, (300,))
+    grads = {}
+    for cast in (False, True):
+        hidden = torch.randn(300, 32, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        weight = torch.randn(40, 32, generator=torch.Generator().manual_seed(2)).requires_grad_(head_learns)
+        with torch.autocast("cpu", torch.bfloat16, enabled=cast):
+            total = token_loss(hidden, weight, targets, lambda chosen, _: chosen.sum())[0]
+            total = total + token_logprobs(hidden, weight, targets).sum()
+        total.backward()
+        grads[cast] = [hidden.grad, *([weight.grad] if head_learns else [])]
+    for exact, rounded in zip(grads[False], grads[True], strict=True):
+        assert exact is not None
+        assert rounded is not None
+        assert 0 < (rounded - exact).norm() < 0.01 * exact.norm()

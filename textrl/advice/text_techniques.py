@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from textrl.mdp.logprobs import CHUNK, logits_of
+from textrl.models.products import head_operands
 
 #: Given a slice of the N decisions, what is added to their logits or how their actions are rated: (M, V).
 OfRows = Callable[[slice], Tensor]
@@ -137,9 +138,7 @@ def statistics(
         temperature: Divides the logits.
         chunk: Decisions whose logits exist at the same time.
     """
-    if torch.is_autocast_enabled(before.device.type):
-        dtype = torch.get_autocast_dtype(before.device.type)
-        before, weight = before.to(dtype), weight.to(dtype)
+    before, weight = head_operands(before, weight)
     count = len(targets)
     out = Statistics(*torch.zeros(5, count, dtype=torch.float32, device=before.device).unbind())
     for start in range(0, count, chunk):

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from textrl.models.products import as_autocast, head_operands, head_product
+
 #: Rows of logits held at once; 256 rows of a 49,152-token vocabulary are 50 MB in fp32.
 CHUNK = 256
 #: Rows that a CPU turns into probabilities at once: few enough to stay in its cache through all passes.
@@ -57,9 +59,7 @@ def token_logprobs_and_entropy(
 
 
 def _apply(hidden: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    if torch.is_autocast_enabled(hidden.device.type):
-        dtype = torch.get_autocast_dtype(hidden.device.type)
-        hidden, weight = hidden.to(dtype), weight.to(dtype)
+    hidden, weight = head_operands(hidden, weight)
     apply: Any = _ChunkedLogprob.apply  # torch leaves it untyped
     out: tuple[Tensor, Tensor] = apply(hidden, weight, *rest)
     return out
@@ -67,12 +67,13 @@ def _apply(hidden: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
 
 def logits_of(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
     """Return (N, V) float32 logits divided by the temperature, as sampling takes them."""
+    hidden, weight = head_operands(hidden, weight)
     return _wide_logits(hidden, weight, bias, temperature).float()
 
 
 def _wide_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
     """Return (N, V) logits divided by the temperature: float64 of a float64 model, else float32."""
-    logits = torch.nn.functional.linear(hidden, weight, bias)
+    logits = head_product(hidden, weight, bias)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return logits if temperature == 1.0 else logits.div_(temperature)
 
@@ -103,12 +104,14 @@ class _ChunkedLogprob(torch.autograd.Function):
         head_learns = weight.requires_grad or (bias is not None and bias.requires_grad)
         finish_now = hidden.requires_grad and not head_learns
         grad_hidden = torch.empty_like(hidden) if finish_now else None
+        # Gradients bear the rounding that logits do not, so their products are as fast as the blocks'.
+        factor = as_autocast(weight) if finish_now else weight
         for start in range(0, count, chunk):
             rows = slice(start, start + chunk)
             logits = _wide_logits(hidden[rows], weight, bias, temperature)
             logprob[rows], entropy[rows] = _normalise_(logits, targets[rows], finish_now, with_entropy)
             if grad_hidden is not None:
-                mean_row = logits.to(weight.dtype) @ weight
+                mean_row = logits.to(factor.dtype) @ factor
                 grad_hidden[rows] = (weight[targets[rows]] - mean_row) / temperature
         ctx.temperature, ctx.chunk, ctx.head_learns = temperature, chunk, head_learns
         if finish_now:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from textrl.mdp.logprobs import CHUNK
+from textrl.models.products import as_autocast, head_operands, head_product
 
 #: The summed loss of some tokens: ((M,) log-probabilities, which of the N they are) -> ().
 TokenLoss = Callable[[Tensor, slice], Tensor]
@@ -53,9 +54,7 @@ def token_loss(
         The () loss, differentiable in `hidden`, `weight` and `bias`, and (N,) log-probabilities, which are
         not; float32, or float64 where the model is.
     """
-    if torch.is_autocast_enabled(hidden.device.type):
-        dtype = torch.get_autocast_dtype(hidden.device.type)
-        hidden, weight = hidden.to(dtype), weight.to(dtype)
+    hidden, weight = head_operands(hidden, weight)
     apply: Any = _TokenLoss.apply  # torch leaves it untyped
     out: tuple[Tensor, Tensor] = apply(hidden, weight, bias, targets, loss, temperature, shift, chunk)
     return out
@@ -82,9 +81,11 @@ class _TokenLoss(torch.autograd.Function):
         by_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         by_weight = torch.zeros_like(weight, dtype=wide) if ctx.needs_input_grad[1] else None
         by_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
+        # Gradients bear the rounding that logits do not, so their products are as fast as the blocks'.
+        factor = as_autocast(weight)
         for start in range(0, len(hidden), chunk):
             rows = slice(start, start + chunk)
-            logits = torch.nn.functional.linear(hidden[rows], weight, bias).to(wide)
+            logits = head_product(hidden[rows], weight, bias).to(wide)
             if temperature != 1.0:
                 logits.div_(temperature)
             if shift is not None:
@@ -95,14 +96,14 @@ class _TokenLoss(torch.autograd.Function):
             by_logits = logits.mul_((slope / temperature)[:, None])
             if by_bias is not None:
                 by_bias += by_logits.sum(0).to(by_bias.dtype)
-            by_logits = by_logits.to(weight.dtype)
+            by_logits = by_logits.to(factor.dtype)
             if by_hidden is not None:
-                torch.mm(by_logits, weight, out=by_hidden[rows])
+                by_hidden[rows] = by_logits @ factor
             if by_weight is not None:
                 if by_weight.dtype == by_logits.dtype:
                     by_weight.addmm_(by_logits.T, hidden[rows])
                 else:
-                    by_weight += (by_logits.T @ hidden[rows]).to(wide)
+                    by_weight += (by_logits.T @ hidden[rows].to(factor.dtype)).to(wide)
         ctx.dtype = weight.dtype
         ctx.save_for_backward(by_hidden, by_weight, by_bias)
         ctx.mark_non_differentiable(logprobs)

@@ -1,12 +1,14 @@
 """Which floating-point type the forward pass runs in; master weights are always fp32.
 
 bf16 pays only where the hardware multiplies it natively: a CPU without AVX512-BF16, AMX or Arm's BF16
-extension emulates it and is about a hundred times slower than in fp32.
+extension emulates it and is about a hundred times slower than in fp32. So ``auto`` gives other figures on
+other machines; ``TEXTRL_PRECISION=fp32`` in the environment says once for all configs what it shall mean.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +20,8 @@ from textrl.errors import UserError, did_you_mean
 
 PrecisionName = Literal["auto", "fp32", "bf16"]
 
+#: What ``auto`` means, where this variable of the environment is set.
+VARIABLE = "TEXTRL_PRECISION"
 _NATIVE_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
@@ -47,15 +51,19 @@ def resolve_precision(name: str, device: torch.device | str | None = None) -> Pr
     """Turn a setting into a `Precision`.
 
     Args:
-        name: ``"fp32"``, ``"bf16"``, or ``"auto"``: bf16 where `device` computes it natively.
+        name: ``"fp32"``, ``"bf16"``, or ``"auto"``: what ``TEXTRL_PRECISION`` says, by default bf16 where
+            `device` computes it natively.
         device: Where the model will run; by default the GPU when there is one.
 
     Raises:
-        UserError: When `name` is none of the three.
+        UserError: When `name`, or the variable, is none of the three.
     """
+    given = "precision"
+    if name == "auto" and os.environ.get(VARIABLE):
+        given, name = f"the environment's {VARIABLE}", os.environ[VARIABLE]
     if name not in get_args(PrecisionName):
         known = get_args(PrecisionName)
-        raise UserError(f"precision '{name}' does not exist.{did_you_mean(name, known)}")
+        raise UserError(f"{given} '{name}' does not exist.{did_you_mean(name, known)}")
     wanted = name == "bf16" or (name == "auto" and has_native_bf16(device))
     return Precision(torch.bfloat16 if wanted else None)
 
