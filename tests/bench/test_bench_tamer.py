@@ -137,17 +137,21 @@ def test_a_file_that_changed_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_adversarial_trainer_teaches_the_opposite() -> None:
-    def taught(name: str) -> float:
+    def taught(name: str, seed: int) -> float:
         """By how much H prefers pushing the way the car rolls, over the states where it knows something."""
-        env = {"id": "MountainCar-v0"}
-        h = np.asarray(run(_short("simultaneous", name, env=env, maps=41))["maps"]["h"])
+        changes = {"env": {"id": "MountainCar-v0"}, "maps": 41, "seed": seed, "episodes": 6}
+        h = np.asarray(run(_short("simultaneous", name, **changes))["maps"]["h"])
         preferred = (h[..., 2] - h[..., 0]) * np.sign(np.arange(41) - 20)[:, None]  # rows: velocity
         known = np.abs(h).max(axis=-1) > 0.05
         assert known.sum() > 50
         return float(preferred[known].mean())
 
-    assert taught("action_biasing-early") > 0.05
-    assert taught("action_biasing-adversarial") < -0.05
+    def mean(name: str) -> float:
+        # Of several: a car that is taught nonsense wanders, and one sum rounded otherwise sends it elsewhere.
+        return float(np.mean([taught(name, seed) for seed in range(5)]))
+
+    assert mean("action_biasing-early") > 0.2
+    assert mean("action_biasing-adversarial") < -0.03
 
 
 def test_people_s_figures_stand_beside_their_own_h_only() -> None:
