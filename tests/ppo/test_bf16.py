@@ -1,4 +1,4 @@
-"""PPO-ptx with bf16 products over fp32 weights: the identities that hold in fp32 hold, and it learns the same."""
+"""PPO-ptx with bf16 products over fp32 weights: the identities of fp32 hold, and it learns the same."""
 
 from __future__ import annotations
 
