@@ -109,16 +109,25 @@ def test_the_baselines_script_needs_nothing_of_ours() -> None:
     assert "from textrl" not in source
 
 
-def test_a_row_becomes_a_table_and_checks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_rows_become_a_table_and_checks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     run = {"iteration_s": [2.0], "peak_mb": 500.0, "floor_s": 1.0, "threads": 2,
            "limits": {"matmul_gflops": 100.0, "read_gbs": 20.0}}  # fmt: skip
     row = {"size": "tiny", "batch": 64, "precision": "fp32", "ours": [run], "ratio": 1.25,
            "memory_ratio": 0.4, "trl": [{"iteration_s": [2.5], "peak_mb": 1250.0}]}  # fmt: skip
-    table = ppo._table([row], ["fp32"])
-    assert table.rows == (("tiny, fp32", "64", "2.00", "2.50", "1.25", "2.00", "500", "1,250"),)
-    assert [check.holds for check in ppo._checks(row)] == [False, True]
-    rollout.write(Options("ppo", out=tmp_path, json=True), {"rows": [row]}, [table])
-    assert json.loads(capsys.readouterr().out)["rows"] == [row]
+    # In bf16 both are faster; what counts is our default against the fp32 that TRL is known by.
+    half = {**row, "precision": "bf16", "ours": [{**run, "iteration_s": [0.8]}], "ratio": 1.5,
+            "memory_ratio": 0.6, "trl": [{"iteration_s": [1.2], "peak_mb": 1250.0}]}  # fmt: skip
+    rows = [row, half]
+    ppo._beside_fp32(rows)
+    table = ppo._table(rows, ["fp32", "bf16"])
+    assert table.rows == (
+        ("tiny, fp32", "64", "2.00", "2.50", "1.25", "1.25", "2.00", "500", "1,250"),
+        ("tiny, bf16", "64", "0.80", "1.20", "1.50", "3.12", "-", "500", "1,250"),
+    )
+    assert len(table.columns) == len(table.rows[0])
+    assert [check.holds for row in rows for check in ppo._checks(row)] == [False, True, True, False]
+    rollout.write(Options("ppo", out=tmp_path, json=True), {"rows": rows}, [table])
+    assert json.loads(capsys.readouterr().out)["rows"] == rows
     assert "1,250" in (tmp_path / "tables.md").read_text(encoding="utf-8")
 
 

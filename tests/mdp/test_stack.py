@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+from pathlib import Path
 
 import pytest
 import torch
@@ -99,6 +101,27 @@ def test_depths_that_are_shared() -> None:
     other.requires_grad_(False)
     assert share_frozen(model, other) == 1
     assert share_frozen(make("gpt2").requires_grad_(False), other) == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's list of mapped files")
+def test_a_network_that_shares_leaves_its_file(tmp_path: Path) -> None:
+    """Or the file's copy of what is shared would stay in memory beside the one that is used."""
+    first = make("llama").requires_grad_(False)
+    first.save_pretrained(tmp_path / "second")
+    second = LlamaForCausalLM.from_pretrained(tmp_path / "second").eval()
+    freeze_below(second, 2)
+    before = {name: param.detach().clone() for name, param in second.named_parameters()}
+    file = str(tmp_path / "second" / "model.safetensors")
+    assert file in Path("/proc/self/maps").read_text(encoding="utf-8")
+    assert shared_depth(first, second) == 2
+    gc.collect()
+    assert file not in Path("/proc/self/maps").read_text(encoding="utf-8")
+    for name, param in second.named_parameters():
+        assert torch.equal(param, before[name]), name
+    ours, theirs = first.model.layers, second.model.layers
+    assert ours[1].mlp.up_proj.weight.data_ptr() == theirs[1].mlp.up_proj.weight.data_ptr()
+    assert ours[2].mlp.up_proj.weight.data_ptr() != theirs[2].mlp.up_proj.weight.data_ptr()
+    assert second.lm_head.weight is second.model.embed_tokens.weight
 
 
 def test_a_trunk_of_other_ids_is_not_used() -> None:

@@ -214,11 +214,25 @@ def share_frozen(first: PreTrainedModel, second: PreTrainedModel) -> int:
     depth = min(frozen_depth(first), frozen_depth(second))
     if not depth or not _alias(_embedding_parameters(first), _embedding_parameters(second)):
         return 0
-    for index in range(depth):
-        ours, theirs = blocks(first)[index], blocks(second)[index]
+    equal = 0
+    for ours, theirs in zip(blocks(first)[:depth], blocks(second)[:depth], strict=True):
         if not _alias(list(ours.parameters()), list(theirs.parameters())):
-            return index
-    return depth
+            break
+        equal += 1
+    _leave_file(first, second)
+    return equal
+
+
+def _leave_file(first: PreTrainedModel, second: PreTrainedModel) -> None:
+    """Copy what `second` has of its own.
+
+    Weights that were loaded are pages of their file, which stays in memory as a whole, the blocks that are
+    shared now included, for as long as one of its tensors is used.
+    """
+    shared = {param.untyped_storage().data_ptr() for param in first.parameters()}
+    for param in second.parameters():
+        if param.device.type == "cpu" and param.untyped_storage().data_ptr() not in shared:
+            param.data = param.data.clone()
 
 
 def score_positions(model: PreTrainedModel, hidden: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from textrl.config import ConfigNode, build, to_plain
+from textrl.memory import release_free_memory
 from textrl.models.loading import load_causal_lm
 from textrl.models.precision import resolve_precision
 from textrl.pipelines.rlhf import stages
@@ -83,6 +84,7 @@ def run_stage(context: Context, name: str, stage: Callable[[Context], dict[str, 
         return
     started = time.perf_counter()
     payload = stage(context)
+    release_free_memory()
     seconds = time.perf_counter() - started
     context.run.mark_done(name, {**payload, "seconds": seconds})
     say(f"{name}: {seconds:.0f} s")
