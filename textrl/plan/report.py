@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 
 from textrl.config import ConfigNode
 from textrl.errors import UserError
+from textrl.memory import peak_bytes
 from textrl.models.precision import Precision, resolve_precision
 from textrl.plan.estimate import Estimate, estimate
 from textrl.plan.job import Workload, read_workload
@@ -136,5 +136,5 @@ def _own_bytes() -> int:
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         return pages * resource.getpagesize()
-    except OSError:  # no Linux: the largest size so far, which counts bytes on macOS
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    except OSError:  # no Linux: the largest size so far
+        return peak_bytes()

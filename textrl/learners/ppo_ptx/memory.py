@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import resource
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 
 from textrl.errors import UserError
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
+from textrl.memory import peak_bytes
 from textrl.models.captured import release
 
 Result = TypeVar("Result")
@@ -123,10 +123,7 @@ class BatchSizes:
 
 def memory_figures() -> dict[str, float]:
     """Return this process's memory in gigabytes (10^9 bytes): now, at its peak, and the GPU's peak."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    figures = {
-        "memory/peak_rss_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9,
-    }
+    figures = {"memory/peak_rss_gb": peak_bytes() / 1e9}
     statm = Path("/proc/self/statm")
     if statm.exists():
         figures["memory/rss_gb"] = int(statm.read_text().split()[1]) * resource.getpagesize() / 1e9

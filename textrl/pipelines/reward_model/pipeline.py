@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from textrl.config import ConfigNode, build, to_plain
+from textrl.memory import peak_bytes
 from textrl.models.precision import resolve_precision
 from textrl.models.sources import resolve
 from textrl.pipelines.reward_model.material import gather
@@ -124,13 +123,11 @@ def _finish(context: Context, names: Sequence[str], rows: Sequence[Mapping[str, 
     first = rows[0]
     headline = first.get("pair_accuracy", first["group_accuracy"])
     timed = [{"name": name, "seconds": record.payload(name)["seconds"]} for name in names]
-    # ru_maxrss counts KiB on Linux and bytes on macOS.
-    unit = 2**30 if sys.platform == "darwin" else 2**20
     summary: dict[str, Any] = {
         "status": "finished",
         "stages": timed,
         "wall_s": sum(stage["seconds"] for stage in timed),
-        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit,
+        "peak_memory_gb": peak_bytes() / 2**30,
         "reward_model": {"pair_accuracy": headline["value"]},
         "arms": list(rows),
     }

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from textrl.config import ConfigNode, build, to_plain
-from textrl.memory import release_free_memory
+from textrl.memory import peak_bytes, release_free_memory
 from textrl.models.loading import load_causal_lm
 from textrl.models.precision import resolve_precision
 from textrl.pipelines.rlhf import stages
@@ -106,9 +104,6 @@ def check(settings: RLHFSettings, registry: Registry, node: ConfigNode) -> None:
 def finish(record: Run, names: Sequence[str]) -> None:
     """Add times and memory to the summary and write the report."""
     timed = [{"name": name, "seconds": record.payload(name)["seconds"]} for name in names]
-    # ru_maxrss counts KiB on Linux and bytes on macOS.
-    unit = 2**30 if sys.platform == "darwin" else 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     downloads = record.payload("gather")["seconds"]
     wall = downloads + sum(stage["seconds"] for stage in timed)
     record.summarise(
@@ -117,7 +112,7 @@ def finish(record: Run, names: Sequence[str]) -> None:
             "stages": timed,
             "downloads_s": downloads,
             "wall_s": wall,
-            "peak_memory_gb": peak,
+            "peak_memory_gb": peak_bytes() / 2**30,
         }
     )
     say(summary_sentence(record.path))
