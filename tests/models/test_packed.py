@@ -227,6 +227,15 @@ def test_under_autocast_products_have_few_sizes_and_the_same_results(
         assert (rounded - plain).norm() <= 0.03 * plain.norm()
 
 
+def test_attention_is_computed_in_fp32_on_a_cpu() -> None:
+    torch.manual_seed(0)
+    three = [torch.randn(2, 5, heads, 4).bfloat16() for heads in (4, 2, 2)]
+    exact = causal_attention(*(x.float() for x in three), 0.5)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = causal_attention(*three, 0.5)
+    assert torch.equal(found, exact)
+
+
 def test_logits_are_not_rounded_to_bf16_on_a_cpu() -> None:
     torch.manual_seed(0)
     hidden, weight = torch.randn(5, 32), torch.randn(40, 32)
