@@ -95,8 +95,9 @@ def test_names_are_unique_and_the_study_is_complete() -> None:
     assert len({arm.key for arm in arms}) == len(arms)
     names = [arm.name for arm in arms if arm.part == "sequential" and arm.model == "good"]
     assert names == [
-        "h_alone", "action_biasing-100", "control_sharing-1", "q_augmentation-10", "reward_shaping-1",
-        "reward_shaping-10", "reward_shaping-100",
+        "h_alone", "action_biasing-1", "action_biasing-10", "action_biasing-100", "control_sharing-0.1",
+        "control_sharing-0.3", "control_sharing-1", "q_augmentation-1", "q_augmentation-10",
+        "q_augmentation-100", "reward_shaping-1", "reward_shaping-10", "reward_shaping-100",
     ]  # fmt: skip
     assert {arm.env for arm in arms} == {
         "MountainCar-v0", "TextRL/MountainCarRLLibrary-v0", "TextRL/CartPoleRLLibrary-v0",
@@ -252,7 +253,7 @@ def test_quick_runs_end_to_end(
     assert main([*line, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["failures"] == {}
-    assert [row["part"] for row in data["arms"]].count("sequential") == 1 + 2 * 7
+    assert [row["part"] for row in data["arms"]].count("sequential") == 1 + 2 * 13
     assert all(row["finished"] == row["seeds"] == 1 for row in data["arms"])
     weights = json.loads((tmp_path / "h_models" / "good.json").read_text())
     assert len(weights) == 4803

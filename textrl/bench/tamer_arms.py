@@ -119,15 +119,30 @@ def h_models(quick: bool) -> Iterator[Arm]:
         )  # fmt: skip
 
 
-#: (technique, beta, label, figures with the two human-trained models).
-_SEQUENTIAL = (
-    ("action_biasing", 100.0, "action biasing", Theirs(-107.5), Theirs(-106.4)),
-    ("control_sharing", 1.0, "control sharing", Theirs(-112.3), Theirs(-116.6)),
-    ("q_augmentation", 10.0, "Q augmentation", Theirs(-129.2), Theirs(-122.1)),
-    ("reward_shaping", 1.0, "reward shaping", Theirs(-125.5), Theirs(-125.2)),
-    ("reward_shaping", 10.0, "reward shaping", Theirs(-144, note="about"), Theirs(-153, note="about")),
-    ("reward_shaping", 100.0, "reward shaping", Theirs(-165.9, -199), Theirs(-173.5, -194)),
-)
+#: Technique -> what it is called and its betas, each with figures of the two human-trained models, if any are
+#: known. Sharing is a probability; the others weigh H against returns of about -100.
+_SEQUENTIAL: Mapping[str, tuple[str, Mapping[float, tuple[Theirs, Theirs] | None]]] = {
+    "action_biasing": (
+        "action biasing",
+        {1.0: None, 10.0: None, 100.0: (Theirs(-107.5), Theirs(-106.4))},
+    ),
+    "control_sharing": (
+        "control sharing",
+        {0.1: None, 0.3: None, 1.0: (Theirs(-112.3), Theirs(-116.6))},
+    ),
+    "q_augmentation": (
+        "Q augmentation",
+        {1.0: None, 10.0: (Theirs(-129.2), Theirs(-122.1)), 100.0: None},
+    ),
+    "reward_shaping": (
+        "reward shaping",
+        {
+            1.0: (Theirs(-125.5), Theirs(-125.2)),
+            10.0: (Theirs(-144, note="about"), Theirs(-153, note="about")),
+            100.0: (Theirs(-165.9, -199), Theirs(-173.5, -194)),
+        },
+    ),
+}
 #: beta is multiplied by this after every episode.
 ANNEAL = 0.98
 
@@ -146,13 +161,14 @@ def sequential(models: tuple[str, ...], quick: bool) -> Iterator[Arm]:
             QUICK_GREEDY if quick else GREEDY, {"settings": {}}, model, ("settings.weights",),
             {"H1": Theirs(-106.7), "H2": Theirs(-106.2)},
         )  # fmt: skip
-        for technique, beta, label, first, second in _SEQUENTIAL:
-            advice = {"technique": technique, "source": "h", "beta": beta, "anneal": ANNEAL}
-            yield Arm(
-                "sequential", f"{technique}-{beta:g}", f"{label}, beta {beta:g}", "sarsa", MOUNTAIN_CAR,
-                episodes, {**base, "sources": {"h": {"use": "tamer"}}, "advice": advice}, model,
-                ("sources.h.weights",), {"H1": first, "H2": second},
-            )  # fmt: skip
+        for technique, (label, betas) in _SEQUENTIAL.items():
+            for beta, theirs in betas.items():
+                advice = {"technique": technique, "source": "h", "beta": beta, "anneal": ANNEAL}
+                yield Arm(
+                    "sequential", f"{technique}-{beta:g}", f"{label}, beta {beta:g}", "sarsa", MOUNTAIN_CAR,
+                    episodes, {**base, "sources": {"h": {"use": "tamer"}}, "advice": advice}, model,
+                    ("sources.h.weights",), dict(zip(PEOPLE.values(), theirs or (), strict=False)),
+                )  # fmt: skip
 
 
 _LATE: dict[str, Any] = {**papers.CAR_TRAINER, "delay": {"low": 0.6, "high": 1.2}}
@@ -160,6 +176,7 @@ _LATER: dict[str, Any] = {**papers.CAR_TRAINER, "delay": {"low": 0.8, "high": 1.
 _NOISY: dict[str, Any] = {**papers.CAR_TRAINER, "p_press": 0.3, "p_error": 0.2}
 _ADVERSARIAL: dict[str, Any] = {"use": "simulated", "preset": "adversarial"}
 _MATCHED: dict[str, Any] = {**papers.CAR_H, "delay": {"kind": "uniform", "low": 0.6, "high": 1.2}}
+_MATCHED_LATER: dict[str, Any] = {**papers.CAR_H, "delay": {"kind": "uniform", "low": 0.8, "high": 1.4}}
 _DELAYED = Theirs(-132.7, note=".4 to .6 s later")
 _EARLY, _AFTER, _WITH_QUICK_EARLY, _WITH_QUICK_AFTER = (0, 16), (20, 32), (0, 3), (4, 7)
 _AB, _CS = "action_biasing", "control_sharing"
@@ -207,10 +224,14 @@ def simultaneous(quick: bool) -> Iterator[Arm]:
     noisy = "30 % presses, 20 % of them wrong"
     yield arm(_AB, "noisy", noisy, _NOISY, early, Theirs(-125.8))
     yield arm(_CS, "noisy", noisy, _NOISY, early, Theirs(-150.9))
-    yield arm(_AB, "late", "presses .4 s later than assumed", _LATE, early, _DELAYED)
-    yield arm(_CS, "late", "presses .4 s later than assumed", _LATE, early)
-    yield arm(_AB, "later", "presses .6 s later than assumed", _LATER, early, _DELAYED)
-    yield arm(_AB, "late_matched", "presses .4 s later, credited so", _LATE, early, h=_MATCHED)
+    for technique in (_AB, _CS):
+        for name, by, trainer, h in (
+            ("late", ".4", _LATE, _MATCHED),
+            ("later", ".6", _LATER, _MATCHED_LATER),
+        ):
+            theirs = _DELAYED if technique == _AB else None
+            yield arm(technique, name, f"presses {by} s later than assumed", trainer, early, theirs)
+            yield arm(technique, f"{name}_matched", f"presses {by} s later, credited so", trainer, early, h=h)
     yield arm(_AB, "adversarial", "always the wrong key", _ADVERSARIAL, early)
     yield arm(_CS, "adversarial", "always the wrong key", _ADVERSARIAL, early)
 

@@ -63,8 +63,14 @@ def _simultaneous(means: Mapping[tuple[str, str, str | None], float]) -> Iterato
          "action_biasing-early", "control_sharing-early"),
         ("action biasing with the noisy trainer beats SARSA alone", "action_biasing-noisy", "alone"),
         ("SARSA alone beats control sharing with the noisy trainer", "alone", "control_sharing-noisy"),
-        ("a right delay model beats a wrong one (presses .4 s later)",
+        ("a right delay model beats a wrong one (action biasing, presses .4 s later)",
          "action_biasing-late_matched", "action_biasing-late"),
+        ("a right delay model beats a wrong one (action biasing, presses .6 s later)",
+         "action_biasing-later_matched", "action_biasing-later"),
+        ("a right delay model beats a wrong one (control sharing, presses .4 s later)",
+         "control_sharing-late_matched", "control_sharing-late"),
+        ("a right delay model beats a wrong one (control sharing, presses .6 s later)",
+         "control_sharing-later_matched", "control_sharing-later"),
     )  # fmt: skip
     for claim, better, worse in claims:
         if better in own and worse in own:

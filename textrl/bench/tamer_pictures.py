@@ -21,11 +21,17 @@ _ACTIONS = ("left", "none", "right", "undecided")
 _LEAD = 1e-3
 #: Episodes that a point of a curve is the mean of.
 _SMOOTH = 10
-#: Charts of the simultaneous part, since all of its arms on one could not be told apart.
+#: Arms whose curves are drawn, beside SARSA alone; all of them on one chart could not be told apart.
+_DRAWN = (
+    "action_biasing-100", "control_sharing-1", "q_augmentation-10", "reward_shaping-1", "reward_shaping-10",
+    "reward_shaping-100",
+)  # fmt: skip
+_BOTH = ("action_biasing", "control_sharing")
+#: Charts of the simultaneous part: techniques, and what is done with them.
 _GROUPS = {
-    "schedules": ("early", "after"),
-    "trainers": ("early", "noisy", "adversarial"),
-    "delays": ("early", "late", "later", "late_matched"),
+    "schedules": (_BOTH, ("early", "after")),
+    "trainers": (_BOTH, ("early", "noisy", "adversarial")),
+    "delays": (_BOTH[:1], ("early", "late", "later", "late_matched", "later_matched")),
 }
 
 
@@ -96,23 +102,16 @@ def _q_maps(rows: Rows, maps: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _all_curves(rows: Rows, found: Found) -> Iterator[tuple[str, str]]:
     """Yield the learning curves."""
-    sequential = [row for row in rows if row["part"] == "sequential" and row["name"] != "h_alone"]
+    sequential = [row for row in rows if row["part"] == "sequential" and row["name"] in ("alone", *_DRAWN)]
     for model in dict.fromkeys(row["h_model"] for row in sequential if row["h_model"]):
         chosen = [row for row in sequential if row["h_model"] in (None, model)]
         yield f"sequential-curves-{model}", _curves(f"Sequential, H model '{model}'", chosen, found)
-    for group, names in _GROUPS.items():
-        chosen = [
-            row
-            for row in rows
-            if row["part"] == "simultaneous" and (row["name"] == "alone" or _variant(row) in names)
-        ]
+    for group, (techniques, variants) in _GROUPS.items():
+        names = {"alone"} | {f"{technique}-{variant}" for technique in techniques for variant in variants}
+        chosen = [row for row in rows if row["part"] == "simultaneous" and row["name"] in names]
         yield f"simultaneous-curves-{group}", _curves(f"Simultaneous: {group}", chosen, found)
     chosen = [row for row in rows if row["part"] == "cart-pole"]
     yield "cart-pole-curves", _curves("Simultaneous, Cart Pole", chosen, found)
-
-
-def _variant(row: Mapping[str, Any]) -> str:
-    return str(row["name"]).partition("-")[2]
 
 
 def _curves(title: str, rows: Rows, found: Found) -> str:
