@@ -109,7 +109,9 @@ class Feedback(Protocol):
 
     Optional, used where present: ``watch(observation, action, shown_s)``, told each step that is shown
     while training is on, before `poll` is asked about later times; ``clock``, the clock that stamps its
-    signals (see `textrl.tamer.human.Clock`); ``state_dict() / load_state_dict(state)``, for a resume.
+    signals (see `textrl.tamer.human.Clock`); ``check(env)``, which raises `UserError` before anything
+    begins where it cannot judge an environment; ``live``, true where somebody must press meanwhile;
+    ``state_dict() / load_state_dict(state)``, for a resume.
     """
 
     def poll(self, now_s: float) -> Sequence[Signal]:

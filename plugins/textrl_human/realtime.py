@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from textrl.protocols import Signal
 from textrl.tamer.human import WallClock
@@ -18,6 +18,8 @@ class Realtime:
     Attributes:
         clock: The wall's clock, for `textrl.tamer.human.Human`; presses are stamped on it.
     """
+
+    live: ClassVar[bool] = True
 
     def __init__(self, settings: RealtimeSettings) -> None:
         """Begin with an empty queue."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from textrl.errors import UserError
 from textrl.protocols import Signal
 from textrl.tamer.log import read_log
@@ -14,17 +16,66 @@ from textrl_human.settings import ReplaySettings
 from textrl_human.tamerproject import is_tamerproject_log, read_tamerproject_log
 
 
+class LogClock:
+    """The clock of a recorded session: what happened then happens now, at the times that the log gives.
+
+    A person's session ran on the wall's clock, whose zero is anywhere and in which computing took time of
+    its own. After the log's end time is virtual.
+
+    Attributes:
+        now_s: Time of the last event, s.
+        position: Events that are behind.
+    """
+
+    def __init__(self, events: Sequence[Signal]) -> None:
+        """Begin at the first event."""
+        self._events = [
+            (event.kind, event.time_s)
+            for event in events
+            if event.kind in ("shown", "tick", "end_episode") or event.payload.get("by") == "schedule"
+        ]
+        self.now_s = self._events[0][1] if self._events else 0.0
+        self.position = 0
+
+    def wait_until(self, time_s: float) -> float:
+        """Be there at once, or where the log says that the wait ended."""
+        if not self._reach("tick"):
+            self.now_s = max(time_s, self.now_s)
+        return self.now_s
+
+    def stamp(self, kind: str) -> float:
+        """Return the log's time of the next event, if it is of this kind, else the time of the last one."""
+        self._reach(kind)
+        return self.now_s
+
+    def resume(self, now_s: float) -> None:
+        """Be there at once."""
+        self.now_s = now_s
+
+    def _reach(self, kind: str) -> bool:
+        """Go past the next event if it is of this kind; a switch by the schedule may lie before it."""
+        for position in range(self.position, min(self.position + 2, len(self._events))):
+            found, time_s = self._events[position]
+            if found == kind:
+                self.position, self.now_s = position + 1, time_s
+                return True
+            if found != "training":
+                break
+        return False
+
+
 class Replay:
     """Gives what a person did in a recorded session, at the times at which they did it.
 
     Played beside the same learner, environment and seeds it teaches the same H bit for bit. To replay what
     was shown as well, without an environment, hand `events` to ``Tamer.observe``.
 
-    On text, what appears must be what the log says appeared: presses at the same times would otherwise
-    speak of other words.
+    What appears must be what the log says appeared: presses at the same times would otherwise speak of
+    other steps or words.
 
     Attributes:
         events: The whole log.
+        clock: That of the recorded session; None on text, whose words appear at times of their own.
     """
 
     def __init__(self, settings: ReplaySettings) -> None:
@@ -44,9 +95,26 @@ class Replay:
             if signal.kind in ("press", "training") and signal.payload.get("by") != "schedule"
         ]
         self._next = 0
-        shown = [signal for signal in self.events if signal.kind == "shown"] if self._models else []
-        self._tokens = {signal.time_s: signal.payload["action"] for signal in shown}
+        shown = [signal for signal in self.events if signal.kind == "shown"]
+        self._shown = {signal.time_s: signal.payload for signal in shown}
         self._end_s = shown[-1].time_s if shown else float("-inf")
+        self.clock = None if self._models else LogClock(self.events)
+
+    def check(self, env: Any) -> None:
+        """Refuse an environment whose observations are not like the log's.
+
+        Raises:
+            UserError: Names the log and both shapes.
+        """
+        step = next(iter(self._shown.values()), None)
+        if self._models or step is None or step["observation"] is None:
+            return
+        recorded, shape = np.shape(step["observation"]), env.observation_space.shape
+        if recorded != shape:
+            raise UserError(
+                f"The log {self._path} records observations of the shape {recorded}, and this environment's "
+                f"have {shape}; give a log of this environment."
+            )
 
     def watch(self, observation: Any, action: int, shown_s: float) -> None:
         """Compare what appears with the log, which ends before the session or with it.
@@ -61,6 +129,7 @@ class Replay:
                 f"session shows {'a text' if on_text else 'an environment'}; give a log of its own kind."
             )
         if not isinstance(observation, TextShown):
+            self._check_step(observation, action, shown_s)
             return
         if observation.model not in self._models:
             recorded = ", ".join(f"{model[:12]}..." for model in sorted(self._models))
@@ -69,11 +138,30 @@ class Replay:
                 f"is {observation.model[:12]}...), so its tokens are not this model's; give the model of "
                 "that session."
             )
-        if shown_s <= self._end_s and self._tokens.get(shown_s) != action:
+        recorded_token = self._shown.get(shown_s, {}).get("action")
+        if shown_s <= self._end_s and recorded_token != action:
+            said = "no token" if recorded_token is None else f"token {recorded_token}"
             raise UserError(
-                f"The log {self._path} has {self._said(shown_s)} at {shown_s:g} s, where this session shows "
+                f"The log {self._path} has {said} at {shown_s:g} s, where this session shows "
                 f"token {action}; replay it with the model, prompts, seed and settings of that session."
             )
+
+    def _check_step(self, observation: Any, action: int, shown_s: float) -> None:
+        """Compare a step of an environment with the log's."""
+        if shown_s > self._end_s:
+            return
+        step = self._shown.get(shown_s)
+        if (
+            step is not None
+            and step["action"] == action
+            and (step["observation"] is None or np.array_equal(step["observation"], np.asarray(observation)))
+        ):
+            return
+        said = "no step" if step is None else f"action {step['action']} in the state {step['observation']}"
+        raise UserError(
+            f"The log {self._path} has {said} at {shown_s:g} s, where this session has action {action} in the "
+            f"state {observation}; replay it with the environment, learner, seed and settings of that session."
+        )
 
     def poll(self, now_s: float) -> Sequence[Signal]:
         """Return presses and switches up to `now_s` that were not returned before, oldest first."""
@@ -84,11 +172,10 @@ class Replay:
 
     def state_dict(self) -> dict[str, Any]:
         """Return how far the replay is."""
-        return {"next": self._next}
+        return {"next": self._next, "position": 0 if self.clock is None else self.clock.position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
         self._next = int(state["next"])
-
-    def _said(self, shown_s: float) -> str:
-        return f"token {self._tokens[shown_s]}" if shown_s in self._tokens else "no token"
+        if self.clock is not None:
+            self.clock.position = int(state["position"])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from textrl_human.reactor import REPEAT_S, Reactor
 from textrl_human.settings import SimulatedSettings
 from textrl_human.trainers import Trainer
-from textrl_human.truths import find_truth
+from textrl_human.truths import KNOWN, find_truth
 
 __all__ = ["REPEAT_S", "SimulatedTrainer"]
 
@@ -31,6 +33,15 @@ class SimulatedTrainer(Reactor):
         self.trainer = settings if isinstance(settings, Trainer) else settings.trainer()
         super().__init__(self.trainer)
         self._truth = find_truth(self.trainer)
+
+    def check(self, env: Any) -> None:
+        """Refuse an environment that the truth is not about; what a function of one's own is about is its own.
+
+        Raises:
+            UserError: Names the truth, its task and the shape of the observations.
+        """
+        if self.trainer.truth in KNOWN:
+            self._truth(np.zeros(env.observation_space.shape or ()), 0)
 
     def watch(self, observation: Any, action: int, shown_s: float) -> None:
         """See a step, and decide whether and when to press.

@@ -15,7 +15,8 @@ import numpy as np
 from textrl.errors import UserError, did_you_mean
 from textrl_human.trainers import Trainer, Truth
 
-_KNOWN = ("rule", "pole_rule", "solved")
+#: Truths by name, each about one task.
+KNOWN = ("rule", "pole_rule", "solved")
 
 
 def find_truth(trainer: Trainer) -> Truth:
@@ -38,8 +39,8 @@ def find_truth(trainer: Trainer) -> Truth:
     place, _, name = truth.rpartition(":")
     if not place or not name.isidentifier():
         raise UserError(
-            f"The trainer's truth is '{truth}'; write one of {', '.join(_KNOWN)}, 'module:function' or "
-            f"'file.py:function'.{did_you_mean(truth, _KNOWN)}"
+            f"The trainer's truth is '{truth}'; write one of {', '.join(KNOWN)}, 'module:function' or "
+            f"'file.py:function'.{did_you_mean(truth, KNOWN)}"
         )
     function: Truth = load_function(place, name)
     return function

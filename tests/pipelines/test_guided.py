@@ -26,6 +26,16 @@ CONFIG: dict[str, Any] = {
         "session": {"schedule": [[0, 3]]},
     },
 }
+BOUNDS = {"per_dimension": 4, "low": [-2.4, -6.0, -0.2, -6.0], "high": [2.4, 6.0, 0.2, 6.0]}
+PLAIN: dict[str, Any] = {"sources": {}, "advice": None, "human": None}
+POLE: dict[str, Any] = {
+    "learner": "tamer", "settings": {}, "advice": None, "env": {"id": "CartPole-v1"},
+    "sources": {"h": {"use": "tamer", "features": BOUNDS}},
+}  # fmt: skip
+DQN: dict[str, Any] = {"learner": "sb3/dqn", "settings": {}, "episodes": None, "total_timesteps": 10}
+TEXT: dict[str, Any] = {
+    "learner": "ppo_ptx", "settings": {"policy": "tiny"}, "env": {"id": "TextRL/Copy-v0"},
+}  # fmt: skip
 
 
 def run(folder: Path, config: dict[str, Any], *more: str) -> int:
@@ -75,6 +85,54 @@ def test_a_recorded_session_is_replayed_to_the_same_returns(tmp_path: Path) -> N
     assert [row["rollout/ep_rew"] for row in first] == [row["rollout/ep_rew"] for row in again]
 
 
+def test_a_log_of_another_task_or_of_other_steps_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, {**CONFIG, "episodes": 1}, "--name", "first") == 0
+    log = tmp_path / "runs" / "first" / "session.jsonl"
+    human = {**CONFIG["human"], "feedback": {"use": "replay", "path": str(log)}}
+    assert run(tmp_path, {**CONFIG, **POLE, "human": human}, "--name", "pole") == 2
+    assert "records observations of the shape (2,)" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "pole").exists()
+    seeded = {**CONFIG, "human": human, "settings": {**CONFIG["settings"], "seed": 5}}
+    assert run(tmp_path, seeded, "--name", "seed") == 2
+    assert "replay it with the environment, learner, seed and settings" in capsys.readouterr().err
+
+
+def test_what_was_taught_is_a_file_that_another_config_reads(tmp_path: Path) -> None:
+    teaching = {**CONFIG, "learner": "tamer", "advice": None, "settings": {}}
+    assert run(tmp_path, teaching, "--name", "teach") == 0
+    weights = tmp_path / "runs" / "teach" / "models" / "h.json"
+    taught = json.loads(weights.read_text())
+    assert len(taught) == 3 * (8 * 8 + 1)
+    assert any(taught)
+    source = {**CONFIG["sources"]["h"], "weights": str(weights)}
+    advice = {"technique": "action_biasing", "source": "h", "beta": 100, "anneal": 0.98}
+    advised = {**CONFIG, "sources": {"h": source}, "advice": advice, "human": None}
+    assert run(tmp_path, advised, "--name", "advised") == 0
+
+
+def test_the_folder_says_what_was_run_and_how_it_ended(tmp_path: Path) -> None:
+    assert run(tmp_path, CONFIG, "--name", "one") == 0
+    folder = tmp_path / "runs" / "one"
+    summary = json.loads((folder / "summary.json").read_text())
+    returns = sum(row["rollout/ep_rew"] for row in rows(folder))
+    assert summary["timesteps"] == -returns  # every step costs 1
+    assert summary["last"]["rollout/ep_rew"] == rows(folder)[-1]["rollout/ep_rew"]
+    # The config of the folder is resolved, and is a config itself.
+    resolved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (resolved["settings"]["alpha"], resolved["settings"]["initial_weight"]) == (0.15, -10.0)
+    assert run(tmp_path, resolved, "--name", "two") == 0
+    assert [row["rollout/ep_rew"] for row in rows(folder)] == [
+        row["rollout/ep_rew"] for row in rows(tmp_path / "runs" / "two")
+    ]
+    dqn = {**PLAIN, **DQN, "env": {"id": "CartPole-v1"}, "total_timesteps": 40}
+    assert run(tmp_path, {key: value for key, value in dqn.items() if value}, "--name", "dqn") == 0
+    resolved = yaml.safe_load((tmp_path / "runs" / "dqn" / "config.yaml").read_text())
+    assert resolved["settings"]["exploration_final_eps"] == 0.04  # the Zoo's, which the config left open
+    assert run(tmp_path, resolved, "--name", "dqn2") == 0
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -97,6 +155,18 @@ def test_a_recorded_session_is_replayed_to_the_same_returns(tmp_path: Path) -> N
         ({"env": {"id": "TextRL/Copy-v0", "difficlty": "tiny"}}, "Did you mean 'difficulty'?"),
         ({"env": {"id": "MountainCarContinuous-v0"}}, "Discrete"),
         ({"total_timesteps": 5}, "either total_timesteps or episodes"),
+        ({"human": {**CONFIG["human"], "feedback": {"use": "realtime"}}}, "textrl feedback control"),
+        (POLE, "line 6: The truth 'rule' is for Mountain Car"),
+        ({"env": {"id": "CartPole-v1"}}, "need finite bounds"),
+        ({"env": {"id": "MountainCarContinuous-v0"}, **PLAIN}, "one.yaml, line 2: The learner sarsa needs"),
+        ({"env": {"id": "CartPole-v1"}, **PLAIN}, "one.yaml, line 2: Features of kind rbf need finite bounds"),
+        ({"env": {"id": "MountainCarContinuous-v0"}, **PLAIN, **DQN}, "one.yaml, line"),
+        ({**PLAIN, **DQN, "learner": "contrib/maskable_ppo"}, "action_masks"),
+        ({**PLAIN, **DQN, "total_timesteps": None, "episodes": 3}, "give total_timesteps, not episodes"),
+        (
+            {**PLAIN, **TEXT, "total_timesteps": None, "episodes": 3},
+            "'ppo_ptx' counts in steps; give total_timesteps, not episodes",
+        ),
     ],
 )
 def test_wrong_sections_are_refused_in_a_sentence(

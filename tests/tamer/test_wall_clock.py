@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from tamer_world import corridor_tamer, fingerprint
 from textrl_human.realtime import Realtime
-from textrl_human.settings import RealtimeSettings
+from textrl_human.replay import Replay
+from textrl_human.settings import RealtimeSettings, ReplaySettings
 
+from textrl.errors import UserError
 from textrl.tamer import DelaySettings, Human, HumanSettings, VirtualClock, WallClock
 from textrl.tamer.log import read_log
 
@@ -91,6 +93,52 @@ def test_a_resumed_session_is_the_session_that_was_not_interrupted(
     again = corridor_tamer(alpha=0.5, delay=DelaySettings(low=0.2, high=4.0))
     again.observe(events)
     assert fingerprint(again) == fingerprint(second.tamer)
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["whole", "resumed"])
+def test_a_session_on_the_wall_s_clock_is_replayed_at_its_own_times(
+    cut: bool, start: Any, tmp_path: Path
+) -> None:
+    machine, log = start(11_592.0), tmp_path / "session.jsonl"
+    schedule = HumanSettings(step_s=0.25, pause_s=0.5, schedule=((0, 2), (3, 6)))
+    delay = DelaySettings(low=0.2, high=4.0)
+    keys = Realtime(RealtimeSettings())
+    recorded = Human(keys, corridor_tamer(alpha=0.5, delay=delay), schedule, log=log)
+    for number in range(6):
+        episode(recorded, keys, machine, number)
+    assert np.abs(recorded.tamer.model.weights).max() > 0.05
+
+    def replayed() -> Human:
+        tamer = corridor_tamer(alpha=0.5, delay=delay)
+        return Human(Replay(ReplaySettings(path=str(log))), tamer, schedule, log=tmp_path / "again.jsonl")
+
+    def play(human: Human, numbers: range) -> None:
+        for number in numbers:
+            for step in range(6):
+                human.shown((number + step) % 5, step % 2)
+                human.advance()  # nothing takes time here: the log says when things happened
+            human.end_episode()
+
+    again = replayed()
+    play(again, range(3 if cut else 6))
+    if cut:
+        state, again = again.state_dict(), replayed()
+        again.load_state_dict(state)
+        play(again, range(3, 6))
+    assert fingerprint(again.tamer) == fingerprint(recorded.tamer)
+    assert again.signals == recorded.signals > 5
+    assert (tmp_path / "again.jsonl").read_text() == log.read_text()
+
+
+def test_a_log_of_other_steps_is_refused(start: Any, tmp_path: Path) -> None:
+    machine, log = start(50.0), tmp_path / "session.jsonl"
+    recorded, keys = person(log)
+    episode(recorded, keys, machine, 0)
+    human = Human(Replay(ReplaySettings(path=str(log))), corridor_tamer(), HumanSettings())
+    human.shown(0, 0)
+    human.advance()
+    with pytest.raises(UserError, match="where this session has action 0 in the state 4; replay it with"):
+        human.shown(4, 0)
 
 
 def test_clocks_go_on_from_where_they_are_set(start: Any) -> None:

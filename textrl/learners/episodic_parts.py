@@ -136,7 +136,10 @@ def discrete_actions(env: Any, label: str) -> tuple[int, int]:
         raise UserError(f"The learner {label} steps one environment, not {type(env).__name__}; use gym.make.")
     space = getattr(env, "action_space", None)
     if not isinstance(space, Discrete):
-        raise UserError(f"The learner {label} needs a Discrete action space, not {space}.")
+        raise UserError(
+            f"The learner {label} needs a Discrete action space, not {space}; continuous actions are for "
+            "'sb3/ppo', 'sb3/a2c', 'contrib/trpo' and 'contrib/ars'."
+        )
     return int(space.n), int(space.start)
 
 

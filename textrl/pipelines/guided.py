@@ -7,7 +7,8 @@ The sections are ``advice:`` (`GuidanceSettings`) and ``human:`` (`PersonSetting
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,20 +97,36 @@ def build_beside(
             raise UserError(
                 f"{where(f'sources.{name}')}: the source '{name}' rates no actions; use one such as 'tamer'."
             )
-        source.bind(env)
+        with at_place(where(f"sources.{name}")):
+            source.bind(env)
     guidance = None
     if combined is not None:
         space, count = env.observation_space, int(env.action_space.n)
-        guidance = Guidance(combined, built[combined.source], space, count, seed=seed)
+        with at_place(where("advice")):
+            guidance = Guidance(combined, built[combined.source], space, count, seed=seed)
     someone = None
     if person is not None:
-        someone = Human(
-            make_feedback(person.feedback, registry, where),
-            built[person.source].bind(env),
-            person.session,
-            log=log,
-        )
+        feedback = make_feedback(person.feedback, registry, where)
+        if hasattr(feedback, "check"):
+            with at_place(where("human.feedback")):
+                feedback.check(env)
+        someone = Human(feedback, built[person.source].bind(env), person.session, log=log)
     return Beside(guidance, someone)
+
+
+@contextmanager
+def at_place(place: str) -> Iterator[None]:
+    """Tell where in the config the reason for an error stands, unless the error tells it.
+
+    Raises:
+        UserError: As in the block, with the place before it.
+    """
+    try:
+        yield
+    except UserError as error:
+        said = str(error)
+        named = said.startswith(place.partition(", line")[0])
+        raise UserError(said if named else f"{place}: {said}") from error
 
 
 def check_takes_person(spec: LearnerSpec) -> None:
@@ -155,7 +172,7 @@ def make_feedback(feedback: Mapping[str, Any], registry: Registry, where: Where)
     """Build a registered feedback from its section: ``use``, and its settings.
 
     Raises:
-        UserError: When ``use`` is missing or unknown, or a setting is wrong.
+        UserError: When ``use`` is missing or unknown, a setting is wrong, or somebody would have to press.
     """
     settings = dict(feedback)
     use = settings.pop("use", None)
@@ -165,4 +182,10 @@ def make_feedback(feedback: Mapping[str, Any], registry: Registry, where: Where)
     spec = registry.find("feedback", use)
     cls = spec.load_settings()
     arguments = () if cls is None else (build(cls, settings, where=where, prefix="human.feedback"),)
-    return spec.load()(*arguments)
+    feedback_source = spec.load()(*arguments)
+    if getattr(feedback_source, "live", False):
+        raise UserError(
+            f"{where('human.feedback')}: nobody can press keys in 'textrl run', so '{use}' would give nothing; "
+            "teach with 'textrl feedback control', or use 'simulated' or 'replay'."
+        )
+    return feedback_source

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from textrl import checkpoint
 from textrl.config import ConfigNode, build, to_plain
 from textrl.errors import UserError, did_you_mean
-from textrl.pipelines.guided import build_beside
+from textrl.pipelines.guided import at_place, build_beside
 from textrl.registry import Registry
 from textrl.report import write_report
 from textrl.rewards import RewardSum, build_rewards
@@ -56,35 +56,13 @@ class SingleSettings:
 def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, command: list[str]) -> int:
     """Train the learner of a config into `run_dir`; returns 0."""
     config = build(SingleSettings, node.data, where=node.where)
-    spec = registry.find("learner", config.learner)
-    assert isinstance(spec, LearnerSpec)  # the registry keeps records by kind
-    settings_class = spec.load_settings()
-    settings = (
-        build(settings_class, config.settings, where=node.where, prefix="settings")
-        if settings_class
-        else None
-    )
-    env, rewards = make_env(config, registry, node)
-    # Whatever is wrong with the sections is said before the run folder exists.
-    sections: Any = {
-        "sources": config.sources,
-        "advice": config.advice,
-        "human": config.human,
-        "registry": registry,
-        "where": node.where,
-        "seed": getattr(settings, "seed", 0),
-        "log": run_dir / "session.jsonl",
-    }
-    if _writes_text(env):
-        from textrl.pipelines.guided_text import build_text_beside
-
-        beside = build_text_beside(spec, rewards, **sections)
-    else:
-        beside = build_beside(spec, env, **sections).arguments()
-    record = Run.create(run_dir, config=to_plain(config), command=command, resume=resume)
-    if rewards.sources:
-        beside["rewards"] = rewards.side("learner")
-    learner = spec.load()(env, settings, **beside)
+    # Whatever is wrong with the config is said before the run folder exists.
+    learner, beside = _build_learner(config, registry, run_dir / "session.jsonl", node)
+    # As the learner filled them in; a learner of somebody else's need not keep a dataclass.
+    settings = getattr(learner, "settings", None)
+    resolved = {"settings": to_plain(settings)} if is_dataclass(settings) else {}
+    plain = to_plain(config) | resolved
+    record = Run.create(run_dir, config=plain, command=command, resume=resume)
     folder = record.path / "checkpoints" / config.learner
     newest = checkpoint.latest(folder) if resume and folder.exists() else None
     if newest is not None:
@@ -95,11 +73,84 @@ def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, comma
     length = {} if config.episodes is None else {"episodes": config.episodes}
     learner.learn(config.total_timesteps, progress_bar=True, **length)
     learner.save(str(record.path / "models" / config.learner))
-    if "guidance" in beside and _writes_text(env):
+    if config.human is not None:
+        _save_h(record, str(config.human["source"]), beside["human"])
+    if "guidance" in beside and _writes_text(learner.env):
         _tell_advice(record, learner)
+    record.summarise(_outcome(record, config, learner))
     record.mark_done(config.learner, {"timesteps": learner.num_timesteps})
     write_report(record.path)
     return 0
+
+
+def _build_learner(
+    config: SingleSettings, registry: Registry, log: Path, node: ConfigNode
+) -> tuple[Any, dict[str, Any]]:
+    """Return the learner, and what stands beside its environment.
+
+    Raises:
+        UserError: When anything in the config is wrong, or the learner and its environment do not fit.
+    """
+    spec = registry.find("learner", config.learner)
+    assert isinstance(spec, LearnerSpec)  # the registry keeps records by kind
+    _check_length(config, spec.load(), node)
+    settings_class = spec.load_settings()
+    settings = (
+        build(settings_class, config.settings, where=node.where, prefix="settings")
+        if settings_class
+        else None
+    )
+    env, rewards = make_env(config, registry, node)
+    sections: Any = {
+        "sources": config.sources,
+        "advice": config.advice,
+        "human": config.human,
+        "registry": registry,
+        "where": node.where,
+        "seed": getattr(settings, "seed", 0),
+        "log": log,
+    }
+    if _writes_text(env):
+        from textrl.pipelines.guided_text import build_text_beside
+
+        beside = build_text_beside(spec, rewards, **sections)
+    else:
+        beside = build_beside(spec, env, **sections).arguments()
+    if rewards.sources:
+        beside["rewards"] = rewards.side("learner")
+    with at_place(node.where("env")):
+        return spec.load()(env, settings, **beside), beside
+
+
+def _check_length(config: SingleSettings, learner: Any, node: ConfigNode) -> None:
+    """Refuse a length in episodes where schedules, or batches of texts, need a number of steps."""
+    counts = "episodes" in inspect.signature(learner.learn).parameters
+    if config.episodes is not None and not (counts and getattr(learner, "counts_episodes", True)):
+        raise UserError(
+            f"{node.where('episodes')}: the learner '{config.learner}' counts in steps; give "
+            "total_timesteps, not episodes."
+        )
+
+
+def _save_h(record: Run, source: str, human: Any) -> None:
+    """Write what the person taught as a file that a later config can name, where H is linear."""
+    tamer = getattr(human, "tamer", None)  # on text a source keeps H in its own state
+    if tamer is not None and tamer.settings.model == "linear":
+        file = record.path / "models" / f"{source}.json"
+        tamer.save_weights(file)
+        print(f"[textrl] H is in {file}; another config reads it as 'weights' of a source.", flush=True)  # noqa: T201
+
+
+def _outcome(record: Run, config: SingleSettings, learner: Any) -> dict[str, Any]:
+    """Return how the training ended: its length, and the last figures that were logged."""
+    rows = record.metrics(config.learner)
+    last = {key: value for key, value in rows[-1].items() if "/" in key} if rows else {}
+    return {
+        "learner": config.learner,
+        "environment": config.env["id"],
+        "timesteps": learner.num_timesteps,
+        "last": last,
+    }
 
 
 def _writes_text(env: Any) -> bool:

@@ -31,6 +31,14 @@ class Clock(Protocol):
         """Let time pass up to `time_s` and return the new time; at once where it is that late already."""
         ...
 
+    def stamp(self, kind: str) -> float:
+        """Return when an event that happens now happens: `now_s`, but for a clock that follows a log.
+
+        Args:
+            kind: ``shown``, ``end_episode``, or ``training`` for a switch by the schedule.
+        """
+        ...
+
     def resume(self, now_s: float) -> None:
         """Let it be `now_s` now: the session goes on, as if no time had passed since it was saved."""
         ...
@@ -45,6 +53,10 @@ class VirtualClock:
     def wait_until(self, time_s: float) -> float:
         """Be there at once."""
         self.now_s = max(time_s, self.now_s)
+        return self.now_s
+
+    def stamp(self, kind: str) -> float:
+        """Return `now_s`."""
         return self.now_s
 
     def resume(self, now_s: float) -> None:
@@ -72,6 +84,10 @@ class WallClock:
         left_s = time_s - self.now_s
         if left_s > 0:
             time.sleep(left_s)
+        return self.now_s
+
+    def stamp(self, kind: str) -> float:
+        """Return `now_s`."""
         return self.now_s
 
     def resume(self, now_s: float) -> None:
@@ -119,7 +135,7 @@ class Human:
         # What happened since the last episode ended: when that was, presses, seconds of training.
         self._since_s, self._heard, self._rate = self.clock.now_s, 0, 0.0
         self._shown_s = self.clock.now_s
-        self._train(self.settings.trains(0), self.clock.now_s, by="schedule")
+        self._train(self.settings.trains(0), self.clock.stamp("training"), by="schedule")
 
     @property
     def training(self) -> bool:
@@ -128,7 +144,7 @@ class Human:
 
     def shown(self, observation: Any, action: int) -> None:
         """A step begins: the person sees the observation and the action, 0 .. A-1."""
-        now_s = self._shown_s = self.clock.now_s
+        now_s = self._shown_s = self.clock.stamp("shown")
         self._hear(now_s)
         self.tamer.show(observation, action, now_s)
         if self._log is not None:
@@ -142,7 +158,7 @@ class Human:
 
     def end_episode(self) -> None:
         """The last step is over: pause, deliver, and follow the schedule."""
-        now_s = self.clock.now_s
+        now_s = self.clock.stamp("end_episode")
         self._hear(now_s)
         self.tamer.end_episode(now_s)
         if self._log is not None:
@@ -156,7 +172,7 @@ class Human:
         wanted = self.settings.trains(self.episodes)
         # Between two stretches of the schedule the person's own switch counts.
         if wanted != self.settings.trains(self.episodes - 1):
-            self._train(wanted, now_s, by="schedule")
+            self._train(wanted, self.clock.stamp("training"), by="schedule")
         if self._log is not None:
             self._log.flush()
 

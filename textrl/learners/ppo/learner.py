@@ -50,6 +50,7 @@ class PPO(LearnerSurface):
     label: ClassVar[str] = "ppo"
     settings_class: ClassVar[type[Any]] = PPOSettings
     takes_person: ClassVar[bool] = False  # a config with a section ``human:`` is refused at once
+    counts_episodes: ClassVar[bool] = False  # and a length in episodes
 
     def __init__(
         self,

@@ -194,8 +194,9 @@ def make(env: Any) -> gymnasium.Env[Any, Any]:
     get_registry().register_envs()
     try:
         return gymnasium.make(env)
-    except GymnasiumError as error:
-        raise UserError(f"The environment {env} cannot be made: {str(error).rstrip('.')}.") from error
+    except (GymnasiumError, ValueError) as error:  # ValueError: a wrapper that kept no arguments
+        name = getattr(env, "id", env)
+        raise UserError(f"The environment {name} cannot be made: {str(error).rstrip('.')}.") from error
 
 
 def innermost(vec: VecEnv) -> VecEnv:
@@ -246,6 +247,9 @@ def _spec_of(env: Any) -> Any:
         except GymnasiumError as error:
             raise UserError(f"There is no environment '{env}': {str(error).rstrip('.')}.") from error
     if isinstance(env, gymnasium.Env):
+        # SB3's own wrapper keeps no arguments to be made again with, and every copy gets one anyway.
+        while isinstance(env, Monitor):
+            env = env.env
         return env.spec
     if isinstance(env, VecEnv):
         return None

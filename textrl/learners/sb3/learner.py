@@ -60,6 +60,8 @@ class SB3Learner(Surface, ABC):
     settings_class: ClassVar[type[SB3Settings]]
     #: For configs: a section ``human:`` is refused before anything is written.
     takes_person: ClassVar[bool] = False
+    #: For configs: a length in episodes is refused before anything is written.
+    counts_episodes: ClassVar[bool] = False
     #: Technique -> what its columns beside the observation hold; other techniques need none.
     advice_columns: ClassVar[Mapping[str, Columns]] = {}
     #: Whether `normalize` also scales rewards.
