@@ -159,8 +159,9 @@ class Replay:
             return
         said = "no step" if step is None else f"action {step['action']} in the state {step['observation']}"
         raise UserError(
-            f"The log {self._path} has {said} at {shown_s:g} s, where this session has action {action} in the "
-            f"state {observation}; replay it with the environment, learner, seed and settings of that session."
+            f"The log {self._path} has {said} at {shown_s:g} s, where this session has action {action} in "
+            f"the state {observation}; replay it with the environment, learner, seed and settings of that "
+            "session."
         )
 
     def poll(self, now_s: float) -> Sequence[Signal]:

@@ -35,7 +35,7 @@ class SimulatedTrainer(Reactor):
         self._truth = find_truth(self.trainer)
 
     def check(self, env: Any) -> None:
-        """Refuse an environment that the truth is not about; what a function of one's own is about is its own.
+        """Refuse an environment that a named truth is not about; functions of one's own are not asked.
 
         Raises:
             UserError: Names the truth, its task and the shape of the observations.

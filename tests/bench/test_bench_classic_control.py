@@ -20,6 +20,7 @@ from textrl.bench.classic_control import reached, table
 from textrl.bench.jobs import Job
 from textrl.bench.page import page
 from textrl.cli import main
+from textrl.registry import get_registry
 
 SMALL = {"features": {"per_dimension": 6}, "epsilon": 0.1}
 
@@ -201,6 +202,10 @@ def test_every_learner_is_on_every_environment_or_it_is_said_why_not() -> None:
     assert cells | set(classic_grid.SKIPPED) == everything
     assert not cells & set(classic_grid.SKIPPED)
     assert set(classic_grid.PUBLISHED) <= cells
+    # No learner of control is forgotten.
+    run = {cell.learner for cell in classic_grid.grid(quick=False)} | {row for row, _ in classic_grid.SKIPPED}
+    on_text = {"ppo_ptx", "rloo", "grpo"}
+    assert set(get_registry().specs("learner")) - on_text == run & set(get_registry().specs("learner"))
 
 
 def test_budgets_are_the_published_ones_and_quick_ones_small() -> None:

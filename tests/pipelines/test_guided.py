@@ -159,7 +159,10 @@ def test_the_folder_says_what_was_run_and_how_it_ended(tmp_path: Path) -> None:
         (POLE, "line 6: The truth 'rule' is for Mountain Car"),
         ({"env": {"id": "CartPole-v1"}}, "need finite bounds"),
         ({"env": {"id": "MountainCarContinuous-v0"}, **PLAIN}, "one.yaml, line 2: The learner sarsa needs"),
-        ({"env": {"id": "CartPole-v1"}, **PLAIN}, "one.yaml, line 2: Features of kind rbf need finite bounds"),
+        (
+            {"env": {"id": "CartPole-v1"}, **PLAIN},
+            "one.yaml, line 2: Features of kind rbf need finite bounds",
+        ),
         ({"env": {"id": "MountainCarContinuous-v0"}, **PLAIN, **DQN}, "one.yaml, line"),
         ({**PLAIN, **DQN, "learner": "contrib/maskable_ppo"}, "action_masks"),
         ({**PLAIN, **DQN, "total_timesteps": None, "episodes": 3}, "give total_timesteps, not episodes"),

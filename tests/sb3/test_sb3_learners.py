@@ -33,6 +33,7 @@ from stable_baselines3.common.callbacks import (
 )
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from textrl.discovery import Plugin
@@ -41,6 +42,7 @@ from textrl.learners.sb3.settings import DQNSettings, PPOSettings, RecurrentPPOS
 from textrl.learners.sb3.tuned import TUNED, filled, timesteps
 from textrl.registry import Registry
 from textrl.rewards import RewardSum, Source
+from textrl.runs import Run
 from textrl.settings import build, describe
 from textrl.specs import RewardSpec
 from textrl.testing.records import Entry, check_settings, check_surface, check_target
@@ -218,6 +220,46 @@ def test_sb3s_callbacks_get_the_learner_as_their_model(tmp_path: Path) -> None:
     ]
     assert (tmp_path / "rl_model_16_steps.zip" / "manifest.json").is_file()
     assert np.isfinite(evaluate.best_mean_reward)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_every_learner_has_callbacks_evaluation_logs_and_checkpoints(name: str, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", config={}, command=[])
+    made = make(name, checkpoint_every=1, checkpoint_dir=tmp_path / "own")
+    made.set_logger(run.logger("learner"))
+    save = CheckpointCallback(save_freq=16, save_path=str(tmp_path / "theirs"))
+    evaluate = EvalCallback(made.evaluation_env(), n_eval_episodes=1, eval_freq=16, verbose=0)
+    made.learn(192, callback=[save, evaluate])
+    assert np.isfinite(evaluate.best_mean_reward)
+    assert np.isfinite(evaluate_policy(made, made.evaluation_env(), n_eval_episodes=1)[0])
+    zipped = sorted((tmp_path / "theirs").iterdir())
+    assert zipped
+    loaded = type(made).load(zipped[-1], env_of(name))
+    assert loaded.num_timesteps > 0
+    assert list((tmp_path / "own").glob("step_*"))
+    assert run.metrics("learner")
+    assert list((run.path / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize("name", ["sb3/ppo", "sb3/dqn"])
+def test_an_environment_in_sb3_s_monitor_is_copied_like_any_other(name: str) -> None:
+    made = make(name, Monitor(gymnasium.make("CartPole-v1")), n_envs=3)
+    assert made.get_env().num_envs == 3
+    assert same(weights(made.learn(96)), weights(make(name, n_envs=3).learn(96)))
+    assert np.isfinite(evaluate_policy(made, made.evaluation_env(), n_eval_episodes=1)[0])
+
+
+def test_a_wrapper_that_kept_no_arguments_is_a_sentence() -> None:
+    class Scaled(gymnasium.RewardWrapper[Any, Any]):
+        def __init__(self, env: Any, factor: float) -> None:
+            super().__init__(env)
+            self.factor = factor
+
+        def reward(self, reward: Any) -> float:
+            return self.factor * float(reward)
+
+    with pytest.raises(UserError, match=r"The environment CartPole-v1 cannot be made: "):
+        make("sb3/ppo", Scaled(gymnasium.make("CartPole-v1"), 2.0), n_envs=2)
 
 
 @pytest.mark.parametrize("name", ["sb3/ppo", "sb3/dqn", "contrib/ars"])

@@ -102,7 +102,15 @@ _NETWORKS: Mapping[str, tuple[float, float, float]] = {
     "contrib/trpo": (1100.0, 1500.0, 1350.0),
     "contrib/ars": (2150.0, 3600.0, 1950.0),
 }
-ROWS = ("sarsa/rbf-optimistic", "sarsa/rbf-pessimistic", "sarsa/tiles", "tamer", "tamer+rl", *_NETWORKS)
+#: Learners that are on none of the three environments -> why.
+_ABSENT: Mapping[str, str] = {
+    "ppo": "textrl bench ppo-core holds it against sb3/ppo",
+    "contrib/maskable_ppo": "the environment has no action_masks()",
+    "contrib/recurrent_ppo": "nothing is hidden there that an LSTM would have to remember",
+}
+ROWS = (
+    "sarsa/rbf-optimistic", "sarsa/rbf-pessimistic", "sarsa/tiles", "tamer", "tamer+rl", *_NETWORKS, *_ABSENT,
+)  # fmt: skip
 _OPTIMISTIC, _PESSIMISTIC, _TILES, _TAMER, _BOTH = ROWS[:5]
 
 _NO_GRID = "a Gaussian grid over six dimensions would have 40^6 features"
@@ -115,6 +123,7 @@ SKIPPED: Mapping[tuple[str, str], str] = {
     (_PESSIMISTIC, ACROBOT): _NO_GRID,
     (_TAMER, ACROBOT): _NO_TRAINER,
     (_BOTH, ACROBOT): _NO_TRAINER,
+    **{(row, env): why for row, why in _ABSENT.items() for env in ENVS},
 }
 
 _ZOO = "RL Zoo"

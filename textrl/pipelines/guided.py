@@ -185,7 +185,7 @@ def make_feedback(feedback: Mapping[str, Any], registry: Registry, where: Where)
     feedback_source = spec.load()(*arguments)
     if getattr(feedback_source, "live", False):
         raise UserError(
-            f"{where('human.feedback')}: nobody can press keys in 'textrl run', so '{use}' would give nothing; "
-            "teach with 'textrl feedback control', or use 'simulated' or 'replay'."
+            f"{where('human.feedback')}: nobody can press keys in 'textrl run', so '{use}' would give "
+            "nothing; teach with 'textrl feedback control', or use 'simulated' or 'replay'."
         )
     return feedback_source
