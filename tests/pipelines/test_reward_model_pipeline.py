@@ -26,7 +26,11 @@ from textrl.pipelines.reward_model.measure import (
     rated_accuracy,
     rater_accuracy,
 )
-from textrl.pipelines.reward_model.settings import PreferenceData
+from textrl.pipelines.reward_model.reading import Reader
+from textrl.pipelines.reward_model.settings import ArmSettings, PreferenceData
+from textrl.registry import get_registry
+from textrl.reward_model.backbones import reward_backbone
+from textrl.sft import SFTExample
 
 CONFIG: dict[str, Any] = {
     "pipeline": "reward_model",
@@ -120,6 +124,27 @@ def test_a_template_is_read_and_kept(run: Any) -> None:
     expected, _, _ = group_accuracy(sized, groups)
     assert summary(folder)["arms"][0]["group_accuracy"]["value"] == pytest.approx(expected.value)
     assert run("eos", training={**training, "template": template, "append_eos": True})[0] == 2
+
+
+def test_a_template_keeps_its_end_where_a_text_is_too_long(
+    run: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    model, tokenizer = reward_backbone("tiny-gpt2", layers=1, seed=0, registry=get_registry())
+    template = "Somebody said: {response} That was"
+    long, short = "a film that goes on and on and never comes to its end" * 3, "good"
+    arm = build(ArmSettings, {"template": template, "append_eos": False, "max_tokens": 40}, where=str)
+    reader = Reader(model, tokenizer, arm)
+    cut, whole = (one.completion for one in reader.examples([SFTExample("", long), SFTExample("", short)]))
+    assert whole == "Somebody said: good That was"
+    assert cut.startswith("Somebody said: a film")
+    assert cut.endswith(" That was")
+    assert 36 < len(tokenizer(cut).input_ids) <= 40
+    assert reader.shortened == 1
+    training = {"layers": 1, "mode": "linear", "l2": [0.1], "append_eos": False, "template": template}
+    assert run("cut", training={**training, "max_tokens": 24})[0] == 0
+    assert "texts are with their template longer than max_tokens 24" in capsys.readouterr().out
+    assert run("no-room", training={**training, "max_tokens": 8})[0] == 2
+    assert "leaves no room for a response within 8 tokens" in capsys.readouterr().err
 
 
 def test_a_file_is_parted_by_prompt(run: Any, tmp_path: Path) -> None:

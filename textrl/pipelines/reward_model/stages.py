@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from textrl.data.rankings import RankingGroup
 from textrl.fit import checkpoint_step
-from textrl.models.heads import PLAIN_TEMPLATE, fill_template
+from textrl.models.heads import PLAIN_TEMPLATE
 from textrl.models.layers import blocks
 from textrl.models.loading import load_scorer
 from textrl.models.sources import build_once
 from textrl.pipelines.reward_model.material import Material
 from textrl.pipelines.reward_model.measure import Floats
+from textrl.pipelines.reward_model.reading import Reader
 from textrl.pipelines.reward_model.settings import ArmSettings, RewardModelRunSettings
 from textrl.registry import Registry
 from textrl.reward_model import as_pairs, train_reward_model
@@ -81,7 +81,11 @@ def train(context: Context, member: Member) -> dict[str, Any]:
     model, tokenizer = reward_backbone(
         context.settings.model, layers=settings.layers, seed=settings.seed, registry=context.registry
     )
-    groups = [_filled(group, settings) for group in material.train]
+    reader = Reader(model, tokenizer, settings)
+    groups = reader.groups(material.train)
+    demonstrations = reader.examples(material.demonstrations)
+    held_out = reader.groups(material.validation)
+    reader.tell()
     if member.members > 1 and context.settings.resample:
         groups = random.Random(settings.seed).choices(groups, k=len(groups))
     if settings.pairs == "independent":
@@ -95,12 +99,12 @@ def train(context: Context, member: Member) -> dict[str, Any]:
             model,
             tokenizer,
             groups,
-            [_as_read(one, settings) for one in material.demonstrations],
+            demonstrations,
             settings,
             log=log,
             checkpoint_dir=checkpoints,
             resume=context.resume,
-            held_out=[_filled(group, settings) for group in material.validation],
+            held_out=held_out,
         )
     cpu_s = time.process_time() - cpu_s
 
@@ -131,25 +135,10 @@ def score_test(context: Context, member: Member) -> tuple[list[Floats], Floats]:
     count = len(examples)
     examples += [SFTExample("", text.text) for text in material.test_texts]
     model, tokenizer = load_scorer(str(context.run.path / member.folder))
-    read = [_as_read(one, member.settings) for one in examples]
+    read = Reader(model, tokenizer, member.settings).examples(examples)
     scores = score_examples(model, tokenizer, read, member.settings)
     sizes = [len(group.completions) for group in material.test]
     return np.split(scores[:count], np.cumsum(sizes)[:-1]), scores[count:]
-
-
-def _as_read(example: SFTExample, settings: ArmSettings) -> SFTExample:
-    """Return an example as the template shows it; a template's text is tokenised as a whole."""
-    if settings.template == PLAIN_TEMPLATE:
-        return example
-    return SFTExample("", fill_template(settings.template, example.prompt, example.completion))
-
-
-def _filled(group: RankingGroup, settings: ArmSettings) -> RankingGroup:
-    """Return a group as the template shows it."""
-    if settings.template == PLAIN_TEMPLATE:
-        return group
-    texts = [_as_read(SFTExample(group.prompt, text), settings).completion for text in group.completions]
-    return replace(group, prompt="", completions=tuple(texts))
 
 
 class Passes:
