@@ -94,7 +94,11 @@ class TamerLearner(EpisodicLearner):
         return None if terminated or truncated else self._choose(next_observation, action)
 
     def decide(self, observation: Any, rng: np.random.Generator, *, deterministic: bool) -> int:
-        """Act as in training; `deterministic` breaks ties by taking the first action."""
+        """Act on H; ties are drawn, or with `deterministic` the first one is taken.
+
+        In training the last action is kept where it is among the best (the published rule); what is
+        asked here stands alone, and there is no last action.
+        """
         ratings = self.tamer.rate(observation)
         if self.guidance is not None:
             shared = self.guidance.evaluate(observation, rng, deterministic=deterministic)

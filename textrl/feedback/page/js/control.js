@@ -5,6 +5,7 @@ import { announce, button, count, el, kbd, setText, show, signed } from "./dom.j
 import { Keys, dialog } from "./keys.js";
 import { Learned } from "./learned.js";
 import { PressStrip } from "./presses.js";
+import { soon } from "./soon.js";
 import { Stage } from "./stage.js";
 import { Transport } from "./transport.js";
 
@@ -72,6 +73,10 @@ export class ControlScreen {
     const t = timeOf(event);
     const uuid = this.link.send("press", { value }, { t, frameId: this.stage.log.at(t) });
     this.strip.add(uuid, value);
+    soon(() => this.answer(value));
+  }
+
+  answer(value) {
     this.stage.flash(value > 0);
     this.undoButton.disabled = false;
     if (this.panel && !this.panel.training && !this.hinted) {

@@ -13,6 +13,7 @@
 import { now, uuid } from "./clock.js";
 import { Outbox } from "./outbox.js";
 import { recordLatency } from "./measure.js";
+import { soon } from "./soon.js";
 
 const PROTOCOL = 1;
 const FIRST_WAIT_MS = 100;
@@ -150,7 +151,7 @@ export class Link {
     this.outbox.add(message);
     if (kind !== "shown") this.startedAt.set(message.uuid, t);
     if (this.ready) this.write(message);
-    if (kind !== "shown") this.emit("pending", { count: this.outbox.size });
+    if (kind !== "shown") soon(() => this.emit("pending", { count: this.outbox.size }));
     return message.uuid;
   }
 

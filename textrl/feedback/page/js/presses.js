@@ -2,6 +2,7 @@
 
 import { el, setText, signed } from "./dom.js";
 import { recall, remember } from "./memory.js";
+import { soon } from "./soon.js";
 
 const MOST = 12;
 const KEPT = 100; // what can be undone after the page was closed and opened again
@@ -38,11 +39,17 @@ export class PressStrip {
     if (this.presses.has(uuid)) return;
     const node = el("li", { class: `chip ${value > 0 ? "good" : "bad"}${stored ? " stored" : ""}`, data: { uuid } }, signed(value));
     this.presses.set(uuid, { value, node, undone: false });
+    // Known at once, so that an acknowledgement finds it; seen in the task after.
+    soon(() => this.insert(uuid, node));
+    // The list of what can be undone is longer than what is drawn, but not endless.
+    if (this.presses.size > KEPT) this.presses.delete(this.presses.keys().next().value);
+  }
+
+  insert(uuid, node) {
+    if (!this.presses.has(uuid)) return; // refused meanwhile
     this.empty.remove();
     this.element.prepend(node);
     while (this.element.children.length > MOST) this.element.lastChild.remove();
-    // The list of what can be undone is longer than what is drawn, but not endless.
-    if (this.presses.size > KEPT) this.presses.delete(this.presses.keys().next().value);
   }
 
   stored(uuid) {

@@ -6,6 +6,7 @@ import { announce, button, count, el, kbd, setText, show, signed } from "./dom.j
 import { Keys, dialog } from "./keys.js";
 import { Learned } from "./learned.js";
 import { PressStrip } from "./presses.js";
+import { soon } from "./soon.js";
 import { Stream } from "./stream.js";
 import { Transport } from "./transport.js";
 
@@ -103,8 +104,10 @@ export class TextScreen {
     const t = timeOf(event);
     const uuid = this.link.send("press", { value }, { t, frameId: this.stream.log.at(t) });
     this.strip.add(uuid, value);
-    this.stream.flash(value > 0);
-    this.undoButton.disabled = false;
+    soon(() => {
+      this.stream.flash(value > 0);
+      this.undoButton.disabled = false;
+    });
   }
 
   /** A passage was marked, or unmarked: offer the two ratings. */
