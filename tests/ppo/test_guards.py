@@ -19,7 +19,8 @@ from textrl.learners.ppo_ptx import PPOPTX, PPOPTXSettings
 from textrl.learners.ppo_ptx.experience import Experience, collect
 from textrl.learners.ppo_ptx.guards import KlLimit, require_finite
 from textrl.learners.ppo_ptx.ptx import PretrainingStream
-from textrl.learners.ppo_ptx.update import TooFar, Updater
+from textrl.learners.ppo_ptx.steps import TooFar
+from textrl.learners.ppo_ptx.update import Updater
 from textrl.rewards import RewardSum
 from textrl.settings import build
 

@@ -14,7 +14,7 @@ from tiny_world import EOS, PAD, Env, kl_source, networks, small, tiny_gpt2, tin
 from textrl.errors import UserError
 from textrl.learners.ppo_ptx import PPOPTX
 from textrl.learners.ppo_ptx.ptx import PretrainingStream
-from textrl.learners.ppo_ptx.update import rate_factor
+from textrl.learners.ppo_ptx.steps import rate_factor
 from textrl.rewards import RewardSum
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -28,6 +28,7 @@ def next_tokens(
     episodes: Any = None,
     positions: Any = None,
     context: AbstractContextManager[object],
+    advised: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None,
 ) -> Any:
     """Choose the next token for one observation or a batch of them.
 
@@ -40,6 +41,7 @@ def next_tokens(
         episodes: Episode numbers, which key the noise with the seed; 0 where not given.
         positions: Index of the token in its response; 0 where not given.
         context: What the forward pass runs in.
+        advised: Changes the (B, V) logits, given also (B, L) ids and mask and the (B,) last columns.
 
     Returns:
         () or (B,) int64.
@@ -52,6 +54,8 @@ def next_tokens(
     with context:
         hidden = final_hidden(policy, ids, mask)[torch.arange(len(ids), device=device), last]
         logits = logits_of(hidden, *head_of(policy), temperature)
+        if advised is not None:
+            logits = advised(logits, ids, mask, last)
     if deterministic:
         actions = greedy(logits)
     else:

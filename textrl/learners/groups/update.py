@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +18,7 @@ from textrl.learners.ppo_ptx.diagnostics import Ratios
 from textrl.learners.ppo_ptx.guards import require_finite_gradient, require_finite_losses
 from textrl.learners.ppo_ptx.memory import BatchSizes
 from textrl.learners.ppo_ptx.networks import Networks, Rows
-from textrl.learners.ppo_ptx.update import TooFar, rate_factor
+from textrl.learners.ppo_ptx.steps import TooFar, rate_factor, take_steps
 from textrl.mdp.order import keyed_order
 
 
@@ -76,25 +74,15 @@ class GroupUpdater:
         rate = settings.learning_rate * self.policy_rate_factor * factor
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        totals: dict[str, float] = defaultdict(float)
-        steps, first_kl = 0, math.nan
         self.ratios = Ratios()
-        for rows in self._minibatches(experience, iteration):
-            try:
-                step = self.step(experience, rows)
-            except TooFar:
-                break
-            first_kl = step["train/approx_kl"] if steps == 0 else first_kl
-            steps += 1
-            for name, value in step.items():
-                totals[name] += value
-        figures = {name: value / steps for name, value in totals.items()}
-        figures |= self.ratios.figures(self.accelerator)
-        if steps:
-            figures["train/approx_kl_first"] = first_kl
+        figures = take_steps(
+            lambda rows: self.step(experience, rows),
+            self._minibatches(experience, iteration),
+            self.ratios,
+            self.accelerator,
+        )
         return figures | {
             "train/learning_rate": rate,
-            "train/steps": float(steps),
             "train/micro_batch_size": float(self.sizes.micro.size),
         }
 

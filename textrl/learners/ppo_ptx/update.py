@@ -6,8 +6,6 @@ number of processes change nothing but memory and speed.
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,12 +22,9 @@ from textrl.learners.ppo_ptx.memory import BatchSizes
 from textrl.learners.ppo_ptx.networks import Networks, Rows
 from textrl.learners.ppo_ptx.ptx import PretrainingStream
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
+from textrl.learners.ppo_ptx.steps import TooFar, rate_factor, take_steps
 from textrl.mdp.losses import policy_loss, value_loss
 from textrl.mdp.order import keyed_order
-
-
-class TooFar(Exception):
-    """The policy is further from the one that acted than `target_kl` allows; carries nothing."""
 
 
 @dataclass(frozen=True)
@@ -105,33 +100,16 @@ class Updater:
 
     def update(self, experience: Experience, iteration: int) -> dict[str, float]:
         """Take the optimizer steps of one iteration and return the figures to log."""
-        settings = self.settings
         rate = self.set_rates(iteration)
-        totals: dict[str, float] = defaultdict(float)
-        steps = 0
-        first_kl = math.nan
         self.ratios = Ratios()
         batches = (
             rows
-            for epoch in range(settings.epochs)
+            for epoch in range(self.settings.epochs)
             for rows in self._minibatches(experience, iteration, epoch)
         )
-        for rows in batches:
-            try:
-                step = self.step(experience, rows)
-            except TooFar:
-                break
-            first_kl = step["train/approx_kl"] if steps == 0 else first_kl
-            steps += 1
-            for name, value in step.items():
-                totals[name] += value
-        figures = {name: value / steps for name, value in totals.items()}
-        figures |= self.ratios.figures(self.accelerator)
-        if steps:
-            figures["train/approx_kl_first"] = first_kl
+        figures = take_steps(lambda rows: self.step(experience, rows), batches, self.ratios, self.accelerator)
         return figures | {
             "train/learning_rate": rate,
-            "train/steps": float(steps),
             "train/micro_batch_size": float(self.sizes.micro.size),
         }
 
@@ -316,22 +294,6 @@ class Updater:
         for chunk in order.view(settings.minibatches, -1).tolist():
             rows = [row_of[number] for number in chunk if number in row_of]
             yield torch.tensor(rows, dtype=torch.int64, device=experience.ids.device)
-
-
-def rate_factor(iteration: int, warmup: int, decay: int) -> float:
-    """Return the share of the peak learning rate at which an iteration (from 0) is trained.
-
-    A tenth of the peak, rising in a straight line over `warmup` iterations (Ouyang et al. 2022, C.4), times
-    what is left of a straight line to zero after `decay` iterations (lm-human-preferences); 0 is no line.
-
-    Args:
-        iteration: From 0.
-        warmup: Iterations.
-        decay: Iterations; the rate of the last of them is kept after it.
-    """
-    risen = 0.1 + 0.9 * min(1.0, iteration / warmup) if warmup else 1.0
-    left = max(1.0 - iteration / decay, 1.0 / decay) if decay else 1.0
-    return risen * left
 
 
 def _columns(mask: Tensor) -> slice:
