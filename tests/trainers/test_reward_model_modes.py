@@ -87,6 +87,17 @@ def test_regression_gives_the_ratings_scale_without_demonstrations() -> None:
     assert good > 3 > bad
 
 
+def test_a_head_that_was_fitted_to_ratings_goes_on_at_their_level() -> None:
+    model, groups = make_scorer("llama"), rated(80)
+    fitted, _ = train(model, groups, loss="regression", mode="linear", l2=(1e-3,))
+    before = scores_of(model)
+    result, figures = train(model, groups, loss="regression", lr=1e-9, batch_size=80)
+    # The fit's loss, not that of scores that are all off by a constant.
+    assert figures[0]["train/loss"] == pytest.approx(fitted.loss, rel=1e-3)
+    assert result.offset == pytest.approx(model.config.textrl_reward_offset)
+    assert scores_of(model) == pytest.approx(before, abs=1e-4)
+
+
 def test_a_margin_widens_the_gap() -> None:
     pair = [RankingGroup("the film is", ("good", "bad"), (1, 2), margin=4.0)] * 8
     gaps = []

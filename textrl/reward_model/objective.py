@@ -42,16 +42,19 @@ class Objective:
 
     Attributes:
         name: Of the loss.
-        centre: Mean rating of the training completions under ``regression``, which is subtracted, since
-            most score heads have no bias; else 0.
+        centre: What ``regression`` subtracts from ratings, since most score heads have no bias: their
+            mean over the training completions, unless a value is given; else 0.
     """
 
-    def __init__(self, settings: RewardModelSettings, groups: Sequence[Group]) -> None:
+    def __init__(
+        self, settings: RewardModelSettings, groups: Sequence[Group], centre: float | None = None
+    ) -> None:
         """Measure the centre.
 
         Args:
             settings: Of the training.
             groups: The training groups.
+            centre: Of a model that was trained on ratings before, and whose scores have found their level.
 
         Raises:
             UserError: When no group has what the loss reads.
@@ -63,7 +66,7 @@ class Objective:
         self.centre = 0.0
         if self.name == "regression":
             ratings = [rating for group in usable for rating in group.ratings or ()]
-            self.centre = math.fsum(ratings) / len(ratings)
+            self.centre = math.fsum(ratings) / len(ratings) if centre is None else centre
         elif self.name == "bradley_terry" and not any(g.margin or g.ratings for g in usable):
             raise UserError(
                 "loss is 'bradley_terry', but no group has a margin or ratings; give some or set loss to "

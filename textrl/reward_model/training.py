@@ -69,7 +69,7 @@ def train_reward_model(
     accelerator = prepare(model, settings, accelerator)
     train = tokenise(model, tokenizer, groups, settings, "Group")
     val = tokenise(model, tokenizer, held_out, settings, "Held-out group")
-    objective = Objective(settings, train)
+    objective = Objective(settings, train, _known_centre(model, settings))
     train = [group for group in train if objective.usable(group)]
     if settings.patience and not any(objective.usable(group) for group in val):
         raise UserError(_nothing_held_out(settings))
@@ -103,6 +103,16 @@ def train_reward_model(
     if width is not None:
         model.config.textrl_tie_theta = width
     return dataclasses.replace(_result(done, model.config.textrl_reward_offset), theta=width)
+
+
+def _known_centre(model: PreTrainedModel, settings: RewardModelSettings) -> float | None:
+    """Return by how much the scores of a reward model to go on with lie below ratings; None for a new one.
+
+    Where training would begin with scores that are all off by a constant, its first steps would spend
+    the features on that constant. A linear head is fitted anew, its level with it.
+    """
+    offset = float(getattr(model.config, "textrl_reward_offset", 0.0))
+    return -offset if offset and settings.mode != "linear" else None
 
 
 def _check_model(
