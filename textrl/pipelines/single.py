@@ -124,7 +124,8 @@ def _build_learner(
 
 def _check_length(config: SingleSettings, learner: Any, node: ConfigNode) -> None:
     """Refuse a length in episodes where schedules, or batches of texts, need a number of steps."""
-    counts = "episodes" in inspect.signature(learner.learn).parameters
+    learn = getattr(learner, "learn", None)  # a target may be a function that builds the learner
+    counts = learn is None or "episodes" in inspect.signature(learn).parameters
     if config.episodes is not None and not (counts and getattr(learner, "counts_episodes", True)):
         raise UserError(
             f"{node.where('episodes')}: the learner '{config.learner}' counts in steps; give "
