@@ -9,6 +9,8 @@ import { soon } from "./soon.js";
 import { Stage } from "./stage.js";
 import { Transport } from "./transport.js";
 
+const TELL_MS = 100;
+
 export const PRESSES = [
   { value: 1, keys: ["/", "+", "=", "ArrowUp"], shown: ["/", "+", "ArrowUp"], what: "Good: +1" },
   { value: -1, keys: ["z", "-", "ArrowDown"], shown: ["z", "-", "ArrowDown"], what: "Bad: −1" },
@@ -101,8 +103,16 @@ export class ControlScreen {
 
   drawn(frame, t) {
     this.link.shown(frame.frame_id, t);
-    this.learned.mark(frame.state);
-    this.showFacts(frame);
+    this.latest = frame;
+    this.telling ??= setTimeout(() => this.tell(), TELL_MS);
+  }
+
+  /** What stands beside the picture follows it at a reader's pace: each change is a layout of the page. */
+  tell() {
+    this.telling = null;
+    this.learned.mark(this.latest.state);
+    this.stage.describe(this.latest);
+    this.showFacts(this.latest);
   }
 
   showFacts(frame) {
@@ -165,6 +175,7 @@ export class ControlScreen {
   }
 
   remove() {
+    clearTimeout(this.telling);
     this.keys.remove();
     this.transport.remove();
     this.learned.remove();

@@ -59,11 +59,16 @@ export class Stage {
     }
     this.canvas.hidden = !picture;
     this.blank.hidden = Boolean(picture);
-    this.canvas.setAttribute("aria-label", `The environment at step ${message.env_step}; state ${(message.state ?? []).slice(0, 8).map((value) => show(value)).join(", ")}`);
     recordFrameAge(message.arrived);
     const t = now();
     this.log.add(message.frame_id, t);
     this.drawn(message, t);
+  }
+
+  /** Say in words what is drawn. */
+  describe(message) {
+    const numbers = (message.state ?? []).slice(0, 8).map((value) => show(value)).join(", ");
+    this.canvas.setAttribute("aria-label", `The environment at step ${message.env_step}; state ${numbers}`);
   }
 
   /** An environment without a picture: its numbers, large. */
