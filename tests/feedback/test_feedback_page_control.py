@@ -83,7 +83,7 @@ def test_a_press_during_an_outage_arrives_once(browser: Any, store: Path, visits
     page.wait_for_selector("#link-state[data-state=lost]")
     page.keyboard.press("/")
     page.keyboard.press("?")
-    assert page.locator(".chip:not(.stored)").count() == 2
+    page.wait_for_function("() => document.querySelectorAll('.chip:not(.stored)').length === 2")
     page.wait_for_selector(".banner >> text=The connection is lost")
     # A closed tab: only the browser's own storage knows the two presses now.
     page.close()
