@@ -19,6 +19,7 @@ from textrl.feedback.server.auth import Tokens
 from textrl.feedback.server.engine import Progress
 from textrl.feedback.server.serving import Server
 from textrl.feedback.store import FeedbackStore, SessionInfo, open_store
+from textrl.feedback.verify import verify
 
 #: Chromium in a container: no sandbox, no GPU, and nothing that asks the network by itself.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
@@ -84,6 +85,16 @@ def stored(path: Path, session: str, *kinds: str) -> list[Event]:
         return list(store.events(session, kinds=kinds or None))
     finally:
         store.close()
+
+
+def check_replay(path: Path) -> None:
+    """Check that the log of a store is whole, and gives every machine the parameters that were logged."""
+    store = open_store(path, readonly=True)
+    try:
+        report = verify(store, replay=True)
+    finally:
+        store.close()
+    assert not report.findings, report.findings
 
 
 @contextmanager

@@ -178,6 +178,10 @@ def test_a_reader_so_slow_that_answers_pile_up_is_sent_away_and_may_come_back(tm
                     break
                 sent += 100
                 assert sent < 10_000_000
+            patience = time.monotonic() + 30
+            while running.server.sockets:  # closed by the server: this end is still open
+                assert time.monotonic() < patience, "the slow reader was not sent away"
+                time.sleep(0.01)
         with running.join("ada") as ada:
             send(ada, event())
             next_of(ada, "ack")

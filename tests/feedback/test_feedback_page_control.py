@@ -72,6 +72,8 @@ def _check_log(store: Path) -> None:
     does = [event.payload["do"] for event in events if event.kind == "control"]
     assert does == ["training", "pause", "step"]
     assert "finished" in {event.kind for event in events}
+    assert "digest" in {event.kind for event in events}
+    pages.check_replay(store)
 
 
 def test_a_press_during_an_outage_arrives_once(browser: Any, store: Path, visits: list[pages.Visit]) -> None:
@@ -96,6 +98,49 @@ def test_a_press_during_an_outage_arrives_once(browser: Any, store: Path, visits
         )
         visit.page.close()
     assert [press.payload["value"] for press in pages.stored(store, "car", "press")] == [1, 10]
+
+
+def test_a_network_that_is_gone_is_told_at_once_and_a_session_does_not_end_without_it(
+    browser: Any, store: Path, visits: list[pages.Visit]
+) -> None:
+    with pages.serving(store, [pages.info("car", "control", CAR)]) as server:
+        visits.append(visit := pages.Visit(browser, server))
+        page = visit.join("car")
+        page.wait_for_function("() => window.textrlFrameAge.length > 1")
+        visit.context.set_offline(True)  # no socket is closed by it: packets just go nowhere
+        page.wait_for_selector("#link-state[data-state=lost]", timeout=5000)
+        page.click("#finish")
+        page.click("#finish-yes")
+        page.wait_for_selector("dialog [role=alert] >> text=There is no connection")
+        page.keyboard.press("Escape")
+        page.keyboard.press("/")
+        visit.context.set_offline(False)
+        page.wait_for_selector(".chip.good.stored")
+        page.click("#finish")
+        page.click("#finish-yes")
+        page.wait_for_selector("#stored >> text=Everything you gave is stored")
+    assert len(pages.stored(store, "car", "press")) == 1
+
+
+def test_two_presses_of_a_switch_before_the_answer_switch_back(
+    browser: Any, store: Path, visits: list[pages.Visit]
+) -> None:
+    with pages.serving(store, [pages.info("car", "control", CAR)]) as server:
+        visits.append(visit := pages.Visit(browser, server))
+        page = visit.join("car")
+        page.wait_for_function("() => window.textrlFrameAge.length > 1")
+        visit.context.set_offline(True)
+        page.wait_for_selector("#link-state[data-state=lost]")
+        for key in (" ", " ", " ", "p", "p"):
+            page.keyboard.press(key)
+        visit.context.set_offline(False)
+        page.wait_for_selector("#link-state[data-state=open]")
+        page.wait_for_function(
+            "() => !Object.keys(localStorage).some(key => key.startsWith('textrl:outbox'))"
+        )
+    given = [event.payload for event in pages.stored(store, "car", "control")]
+    assert [one.get("value") for one in given if one["do"] == "training"] == [False, True, False]
+    assert [one["do"] for one in given if one["do"] != "training"] == ["pause", "resume"]
 
 
 def test_comes_back_by_itself(browser: Any, store: Path, visits: list[pages.Visit]) -> None:

@@ -75,6 +75,7 @@ def test_press_mark_undo_reload(
     assert stamps[press.frame_id] <= press.t_client
     numbers = sorted(stamps)
     assert numbers[: press.frame_id] == list(range(1, press.frame_id + 1))  # every token was stamped
+    pages.check_replay(store)
 
 
 def test_drag_marks_a_passage(

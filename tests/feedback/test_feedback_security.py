@@ -17,6 +17,7 @@ from websockets.sync.client import connect
 
 from textrl.errors import UserError
 from textrl.feedback.server.auth import Tokens, host_names, make_tokens
+from textrl.feedback.server.starting import _token_file
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +214,19 @@ def test_tokens_are_kept_for_the_next_start_and_from_other_users(tmp_path: Path)
     keep.write_text("{}")
     with pytest.raises(UserError, match="delete it"):
         make_tokens(keep)
+
+
+def test_tokens_of_a_database_are_kept_too_and_its_password_stands_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTRL_CACHE", str(tmp_path))
+    keep = _token_file("postgresql://ada:secret@db/study")
+    assert keep.parent == tmp_path
+    first = make_tokens(keep)
+    assert make_tokens(_token_file("postgresql://ada:secret@db/study")) == first
+    assert make_tokens(_token_file("postgresql://ada:secret@db/other")) != first
+    assert not any("secret" in path.name or "secret" in path.read_text() for path in tmp_path.iterdir())
+    assert _token_file("study.sqlite") == Path("study.sqlite.tokens")
 
 
 @pytest.mark.parametrize("token", ["short", "x" * 15, "with a space in it", "ünder-the-sixteen-plus"])

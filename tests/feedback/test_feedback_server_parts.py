@@ -197,5 +197,5 @@ class Protocol(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
-Protocol.TestCase.settings = settings(max_examples=3, stateful_step_count=7, deadline=None)
+Protocol.TestCase.settings = settings(max_examples=6, stateful_step_count=12, deadline=None)
 TestProtocol = Protocol.TestCase

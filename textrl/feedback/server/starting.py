@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -180,9 +181,14 @@ def _is_there(store: str) -> bool:
     return "://" in store or Path(store).exists()
 
 
-def _token_file(store: str) -> Path | None:
-    """Return where the tokens of a store are kept: beside its file; not at all for a database elsewhere."""
-    return None if "://" in store else Path(f"{store}.tokens")
+def _token_file(store: str) -> Path:
+    """Return where the tokens of a store are kept: beside its file, or for a database in the cache folder."""
+    if "://" not in store:
+        return Path(f"{store}.tokens")
+    from textrl.data.cache import cache_dir
+
+    # The address may hold a password, and must not be read off the file's name.
+    return cache_dir() / f"feedback-{hashlib.sha256(store.encode()).hexdigest()[:16]}.tokens"
 
 
 def _session(

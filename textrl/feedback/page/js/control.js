@@ -80,7 +80,7 @@ export class ControlScreen {
 
   answer(value) {
     this.stage.flash(value > 0);
-    this.undoButton.disabled = false;
+    this.undoButton.disabled = !this.strip.lastOpen();
     if (this.panel && !this.panel.training && !this.hinted) {
       this.hinted = true;
       announce("Training is off: this press teaches nothing. Press space to switch it on.");
@@ -98,6 +98,8 @@ export class ControlScreen {
   toggleTraining() {
     const training = !(this.panel?.training ?? true);
     this.link.send("control", { do: "training", value: training });
+    // At once, so that a second press before the server's answer switches back.
+    this.showPanel({ training });
     announce(training ? "Training on" : "Training off");
   }
 

@@ -40,6 +40,7 @@ export class Link {
     this.ready = false;
     this.closed = false;
     this.failures = 0;
+    this.refusals = 0; // events that the server did not take
     this.heard = performance.now();
     this.timers = new Set();
   }
@@ -61,6 +62,8 @@ export class Link {
     // The browser knows at once that the network is back; no need to wait out the pause.
     this.wake = () => { if (!this.ready && !this.socket && !this.closed) this.open(); };
     addEventListener("online", this.wake);
+    this.gone = () => this.drop();
+    addEventListener("offline", this.gone);
     this.open();
     this.emit("pending", { count: this.outbox.size });
     return this;
@@ -75,6 +78,7 @@ export class Link {
     this.closed = true;
     for (const timer of this.timers) clearInterval(timer);
     removeEventListener("online", this.wake);
+    removeEventListener("offline", this.gone);
     this.socket?.close();
   }
 
@@ -155,10 +159,11 @@ export class Link {
     return message.uuid;
   }
 
-  /** Ask the server to end the session for everybody. */
+  /** Ask the server to end the session for everybody; tells whether it was asked. */
   finish() {
+    if (!this.ready) return false;
     this.flushShown();
-    this.write({ type: "finish", t: now() });
+    return this.write({ type: "finish", t: now() });
   }
 
   shown(frameId, t) {
@@ -181,8 +186,16 @@ export class Link {
 
   beat() {
     if (!this.socket) return;
-    if (performance.now() - this.heard > SILENT_MS) { this.socket.close(); return; }
+    if (performance.now() - this.heard > SILENT_MS) { this.drop(); return; }
     this.write({ type: "ping", t: now() });
+  }
+
+  /** Give up a connection that is dead: its closing handshake would wait for an answer for seconds more. */
+  drop() {
+    const { socket } = this;
+    if (!socket) return;
+    this.lose({ code: 0, reason: "" });
+    socket.close();
   }
 
   receive(data) {
@@ -216,6 +229,7 @@ export class Link {
   refused(error) {
     if (error.uuid && FINAL.has(error.code)) {
       const message = this.outbox.remove(error.uuid);
+      if (message && message.kind !== "shown") this.refusals += 1;
       this.startedAt.delete(error.uuid);
       this.emit("dropped", { uuid: error.uuid, kind: message?.kind, message: error.message });
       this.emit("pending", { count: this.outbox.size });

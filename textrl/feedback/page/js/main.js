@@ -107,7 +107,7 @@ function finish(why) {
   const { link, screen, session, annotator } = current ?? {};
   screen?.remove?.();
   tools.replaceChildren(theme);
-  const mine = () => finishedScreen({ why, session, annotator, waiting: link?.outbox.size ?? 0, again: () => { link?.close(); join(); } });
+  const mine = () => finishedScreen({ why, session, annotator, waiting: link?.outbox.size ?? 0, refused: link?.refusals ?? 0, again: () => { link?.close(); join(); } });
   show(mine());
   main.querySelector("h1").focus();
   // What is not stored yet is still being sent: the link lives on until all is acknowledged.

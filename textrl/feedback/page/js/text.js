@@ -106,7 +106,7 @@ export class TextScreen {
     this.strip.add(uuid, value);
     soon(() => {
       this.stream.flash(value > 0);
-      this.undoButton.disabled = false;
+      this.undoButton.disabled = !this.strip.lastOpen();
     });
   }
 
@@ -142,6 +142,8 @@ export class TextScreen {
   toggleTraining() {
     const training = !(this.panel?.training ?? true);
     this.link.send("control", { do: "training", value: training });
+    // At once, so that a second press before the server's answer switches back.
+    this.showPanel({ training });
     announce(training ? "Training on" : "Training off");
   }
 

@@ -68,6 +68,7 @@ export class Transport {
   toggle() {
     this.control(this.paused ? "resume" : "pause");
     announce(this.paused ? "Going on" : "Paused");
+    this.panel({ paused: !this.paused }); // at once, as in ControlScreen.toggleTraining
   }
 
   pause() {
@@ -84,9 +85,14 @@ export class Transport {
   }
 
   finish() {
+    const said = el("p", { role: "alert" });
+    const end = () => {
+      if (this.link.finish()) box.close();
+      else setText(said, "There is no connection, so the session goes on. Finish it when the connection is back.");
+    };
     const box = dialog("Finish the session?", el("p", { text: "It ends for everybody, and a last check sum of what was learnt is written. To come back later, leave instead." }),
-      el("div", { class: "transport" },
-        button("Finish for good", () => { this.link.finish(); box.close(); }, { class: "primary", id: "finish-yes" }),
+      said, el("div", { class: "transport" },
+        button("Finish for good", end, { class: "primary", id: "finish-yes" }),
         button("Leave and come back later", () => { box.close(); this.leave(); })));
   }
 
