@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Box
 
 from textrl.errors import UserError
 from textrl.protocols import Signal
@@ -101,19 +102,22 @@ class Replay:
         self.clock = None if self._models else LogClock(self.events)
 
     def check(self, env: Any) -> None:
-        """Refuse an environment whose observations are not like the log's.
+        """Refuse an environment in which the log's first observation cannot be made.
 
         Raises:
-            UserError: Names the log and both shapes.
+            UserError: Names the log, the observation and the environment's space.
         """
         step = next(iter(self._shown.values()), None)
         if self._models or step is None or step["observation"] is None:
             return
-        recorded, shape = np.shape(step["observation"]), env.observation_space.shape
-        if recorded != shape:
+        first, space = step["observation"], env.observation_space
+        inside = np.shape(first) == space.shape and (
+            not isinstance(space, Box) or space.contains(np.asarray(first, dtype=space.dtype))
+        )
+        if not inside:
             raise UserError(
-                f"The log {self._path} records observations of the shape {recorded}, and this environment's "
-                f"have {shape}; give a log of this environment."
+                f"The log {self._path} begins with the observation {first}, which is none of this "
+                f"environment's ({space}); give a log of this environment."
             )
 
     def watch(self, observation: Any, action: int, shown_s: float) -> None:

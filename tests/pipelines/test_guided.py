@@ -92,8 +92,16 @@ def test_a_log_of_another_task_or_of_other_steps_is_refused(
     log = tmp_path / "runs" / "first" / "session.jsonl"
     human = {**CONFIG["human"], "feedback": {"use": "replay", "path": str(log)}}
     assert run(tmp_path, {**CONFIG, **POLE, "human": human}, "--name", "pole") == 2
-    assert "records observations of the shape (2,)" in capsys.readouterr().err
-    assert not (tmp_path / "runs" / "pole").exists()
+    assert "which is none of this environment's" in capsys.readouterr().err
+    lines = log.read_text().splitlines()
+    elsewhere = tmp_path / "maze.jsonl"  # two numbers as well, but no position and velocity of a car
+    elsewhere.write_text(
+        "\n".join(line.replace('"observation": [-0.', '"observation": [4.') for line in lines)
+    )
+    maze = {**CONFIG["human"], "feedback": {"use": "replay", "path": str(elsewhere)}}
+    assert run(tmp_path, {**CONFIG, "human": maze}, "--name", "maze") == 2
+    assert "which is none of this environment's" in capsys.readouterr().err
+    assert not any((tmp_path / "runs" / name).exists() for name in ("pole", "maze"))
     seeded = {**CONFIG, "human": human, "settings": {**CONFIG["settings"], "seed": 5}}
     assert run(tmp_path, seeded, "--name", "seed") == 2
     assert "replay it with the environment, learner, seed and settings" in capsys.readouterr().err
