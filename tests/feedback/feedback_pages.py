@@ -36,6 +36,7 @@ _WIDER_THAN_PAGE = """
     if (box.width && (box.right > width + 1 || box.left < -1)) out.push(e.outerHTML.slice(0, 90));
   } return out; }
 """
+_MOVING = "() => document.getAnimations().map(one => one.effect.target.outerHTML.slice(0, 90))"
 # The new look is there when it was drawn: media features change between frames.
 _SETTLED = """
 async scheme => { const wanted = matchMedia(`(prefers-color-scheme: ${scheme})`);
@@ -165,7 +166,7 @@ class Visit:
         for viewport, scheme in ((DESKTOP, "light"), (PHONE, "dark")):
             self.page.set_viewport_size(viewport)
             self.page.emulate_media(color_scheme=scheme)
-            moving = self.page.evaluate("document.getAnimations().map(a => a.effect.target.outerHTML.slice(0, 90))")
+            moving = self.page.evaluate(_MOVING)
             assert not moving, f"{scheme}: motion, where less was asked for: {moving}"
             self.page.evaluate(_SETTLED, scheme)
             found = self.axe() + self.page.evaluate(_WIDER_THAN_PAGE)

@@ -146,6 +146,12 @@ def test_a_uuid_is_stored_once_whenever_it_comes(store: FeedbackStore) -> None:
     assert len(list(store.events("s"))) == 2
 
 
+def test_an_event_is_found_by_its_uuid(store: FeedbackStore) -> None:
+    done = store.append([made_event(), made_event(payload={"value": -1})])
+    assert [store.find(event.uuid) for event in done] == done
+    assert store.find("another") is None
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [

@@ -29,7 +29,7 @@ while True:
     uuid = f"{trial}-{number}"
     event = NewEvent(uuid=uuid, session="s", annotator="a", kind="press", t_client=float(number),
                      t_server=time.time(), frame_id=number, payload={"value": 1, "n": number})
-    writer.submit(event, lambda done: os.write(1, f"{done.uuid} {done.seq}\\n".encode()))
+    writer.submit(event, lambda done: None, lambda done: os.write(1, f"{done.uuid} {done.seq}\\n".encode()))
     if number % 50 == 0:
         time.sleep(0.001)
 """

@@ -14,7 +14,7 @@ from store_events import made_event, made_session
 
 from textrl.data.preferences.sources import open_source
 from textrl.errors import UserError
-from textrl.feedback.store import StoreFull, open_store
+from textrl.feedback.store import StoreFull, open_store, sqlite
 from textrl.feedback.store.sqlite import SqliteStore
 
 
@@ -66,10 +66,43 @@ def test_rows_that_mean_nothing_are_refused_by_the_file_itself(store: SqliteStor
     other.close()
 
 
-def test_a_commit_is_on_the_disk_before_it_is_told(store: SqliteStore) -> None:
+def test_synchronising_reaches_the_log_that_sqlite_writes(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert store._write is not None
-    assert store._write.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
-    assert store._write.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert store._write.execute("PRAGMA synchronous").fetchone() == (1,)  # NORMAL: checkpoints are safe
+    synchronised: list[tuple[int, int]] = []
+    monkeypatch.setattr(sqlite, "_SYNC", lambda handle: synchronised.append(_size_of(os.fstat(handle))))
+    for _ in range(3):  # after a checkpoint SQLite begins the log anew: it must be the same file still
+        store.append([made_event(payload={"text": "x" * 100_000}) for _ in range(3)])
+        assert store._write.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[0] == 0
+        store.append([made_event()])
+        store.sync()
+        assert synchronised[-1] == _size_of(os.stat(f"{store.path}-wal"))
+    assert len(synchronised) == 3
+
+
+def _size_of(found: os.stat_result) -> tuple[int, int]:
+    return found.st_ino, found.st_size
+
+
+def test_a_disk_that_refused_the_log_is_given_the_file_itself(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """After a failed fsync the next may succeed without writing anything, so it must not be believed."""
+
+    def fails(handle: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sqlite, "_SYNC", fails)
+    store.append([made_event(), made_event()])
+    store.sync()
+    without_log = tmp_path / "copy.sqlite"
+    without_log.write_bytes(store.path.read_bytes())
+    copy = open_store(without_log, readonly=True)
+    assert list(copy.events("s")) == list(store.events("s"))
+    assert len(list(copy.events("s"))) == 2
+    copy.close()
 
 
 def test_another_process_cannot_write_the_store(store: SqliteStore) -> None:

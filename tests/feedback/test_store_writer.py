@@ -15,6 +15,7 @@ from textrl.errors import UserError
 from textrl.feedback.events import Event, NewEvent
 from textrl.feedback.store import GroupWriter, StoreError, StoreFull
 from textrl.feedback.store.sqlite import SqliteStore
+from textrl.feedback.store.syncer import QUIET_S
 
 
 class Flaky(SqliteStore):
@@ -22,6 +23,17 @@ class Flaky(SqliteStore):
 
     fails: Callable[[], Exception] | None = None
     gate: threading.Event | None = None
+    sync_fails: Callable[[], Exception] | None = None
+    sync_gate: threading.Event | None = None
+    syncs = 0
+
+    def sync(self) -> None:
+        if self.sync_gate is not None:
+            self.sync_gate.wait()
+        self.syncs += 1
+        if self.sync_fails is not None:
+            raise self.sync_fails()
+        super().sync()
 
     def append(self, events: Sequence[NewEvent]) -> list[Event]:
         if self.gate is not None:
@@ -51,7 +63,69 @@ def test_what_waits_is_committed_together_and_told_in_order(store: Flaky) -> Non
     assert told == list(store.events("s"))
     assert [event.uuid for event in told] == [event.uuid for event in events]
     assert len(store.commits) <= 2  # the first may have gone alone
-    assert not any(thread.name == "textrl-store" for thread in threading.enumerate())
+    assert not {"textrl-store", "textrl-sync"} & {thread.name for thread in threading.enumerate()}
+
+
+def test_a_slow_disk_holds_back_what_is_called_safe_and_nothing_else(store: Flaky) -> None:
+    store.sync_gate, logged, durable = threading.Event(), [], []
+    writer = GroupWriter(store)
+    ten = threading.Event()
+    for number in range(10):
+        writer.submit(made_event(), logged.append, durable.append)
+        writer.submit(made_event(), lambda done, number=number: ten.set() if number == 9 else None)
+    assert ten.wait(60)
+    assert len(list(store.events("s"))) == 20, "they can be read, and outlive the process"
+    assert (len(logged), durable) == (10, [])
+    store.sync_gate.set()
+    before = store.syncs
+    writer.close()
+    assert durable == logged
+    assert store.syncs - before <= 3, "all that waited shared one synchronisation"
+
+
+def test_what_nobody_waits_for_is_on_the_disk_soon(store: Flaky) -> None:
+    before = store.syncs
+    writer = GroupWriter(store)
+    writer.submit(made_event(), lambda done: None)
+    end = time.monotonic() + 60
+    while store.syncs == before and time.monotonic() < end:
+        time.sleep(0.01)
+    assert store.syncs == before + 1
+    time.sleep(2 * QUIET_S)
+    assert store.syncs == before + 1, "with nothing new there is nothing to synchronise"
+    writer.close()
+
+
+def test_a_disk_that_fails_is_told_and_nothing_is_called_safe_meanwhile(
+    store: Flaky,
+) -> None:
+    said: list[tuple[bool, str]] = []
+    failed, durable = threading.Event(), list[Any]()
+    store.sync_fails = lambda: StoreError("the disk is broken")
+
+    def on_storage(ok: bool, sentence: str) -> None:
+        said.append((ok, sentence))
+        failed.set()
+
+    writer = GroupWriter(store, on_storage)
+    writer.submit(made_event(), lambda done: None, durable.append)
+    assert failed.wait(60)
+    writer.submit(made_event(), lambda done: None, durable.append)
+    assert (durable, said, writer.ok) == ([], [(False, "the disk is broken")], False)
+    store.sync_fails = None
+    writer.close(timeout_s=60)
+    assert said == [(False, "the disk is broken"), (True, "")]
+    assert durable == list(store.events("s"))
+
+
+def test_what_the_disk_never_took_is_never_called_safe(store: Flaky) -> None:
+    store.sync_fails = lambda: RuntimeError("what nobody thought of")
+    logged: list[Any] = []
+    durable: list[Any] = []
+    writer = GroupWriter(store)
+    writer.submit(made_event(), logged.append, durable.append)
+    writer.close(timeout_s=0.05)
+    assert (len(logged), durable) == (1, [])
 
 
 def test_callbacks_run_after_the_commit(store: Flaky) -> None:

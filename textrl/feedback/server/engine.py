@@ -1,7 +1,8 @@
 """One session at work: a thread that applies stored events in order, and makes ticks when they are due.
 
-The machine is touched by this thread only. An event comes here after it is stored, so whatever the machine
-has seen is in the log, and a fresh machine that is fed the log is in the same state.
+The machine is touched by this thread only. An event comes here when it is in the log, so whatever the
+machine has seen is there, and a fresh machine that is fed the log is in the same state. Whether the disk has
+it yet is the acknowledgement's affair: a slow disk must not hold up frames.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ class Engine:
         self._queue: SimpleQueue[Event | _Arrival | None] = SimpleQueue()
         self._ticking = self._stopping = False
         self._ticked_s = 0.0
+        self._due_unix_s = 0.0
         self._thread = threading.Thread(target=self._run, name=f"session {info.session}", daemon=True)
 
     def start(self) -> None:
@@ -175,6 +177,7 @@ class Engine:
         # From when it was due: lateness must not add up. A session that stood still does not catch up.
         in_step = monotonic_s - self._ticked_s < 4 * due
         self._ticked_s = self._ticked_s + due if in_step else monotonic_s
+        self._due_unix_s = time.time() - (monotonic_s - self._ticked_s)
         self._ticking = True
         self.submit("tick", {"now": now_s})
 
@@ -209,7 +212,7 @@ class Engine:
                 frame = message["frame_id"]
                 self.steps[frame] = message["env_step"]
                 self.steps.pop(frame - FRAMES, None)
-                message["t_server"] = event.t_server
+                message["t_server"] = self._due_unix_s if event.kind == "tick" else event.t_server
 
     def _welcome(self, arrival: _Arrival) -> None:
         client, failed = arrival.client, self.failed

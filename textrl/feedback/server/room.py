@@ -14,6 +14,8 @@ from textrl.feedback.server.hub import Bridge, Client
 from textrl.feedback.server.limits import Limits
 from textrl.feedback.server.protocol import Finish, Hello, Refused, Sent, error
 from textrl.feedback.store import GroupWriter, StoreError
+from textrl.feedback.store.syncer import Durable
+from textrl.feedback.store.writer import Logged
 
 
 class Room:
@@ -113,7 +115,13 @@ class Room:
         Raises:
             Refused: With one sentence; nothing is stored then, and `done` is not called.
         """
-        self._check_open(client, sent.uuid, sent.kind)
+        try:
+            self._check_open(client, sent.uuid, sent.kind)
+        except Refused:
+            # The session may have ended between the event and its acknowledgement, which a lost network ate.
+            if not self._acknowledge_again(client, sent, done):
+                raise
+            return
         try:
             check_client_event(self.mode, sent.kind, sent.payload)
         except BadEvent as refusal:
@@ -138,7 +146,8 @@ class Room:
             event = event if admit is None else admit(event)
         except BadEvent as refusal:
             raise Refused(refusal.code, str(refusal), sent.uuid) from None
-        self._submit(event, self._settle(client, sent.uuid, done))
+        logged = self._logged(client, sent.uuid, done)
+        self._submit(event, logged, self._acknowledge(client, done))
 
     def finish(self, client: Client, finish: Finish) -> None:
         """End the session.
@@ -162,6 +171,15 @@ class Room:
         if self.engine.progress.finished:
             raise Refused("bad_event", "The session is finished; nothing more is stored in it.", uuid)
 
+    def _acknowledge_again(self, client: Client, sent: Sent, done: Callable[[], None]) -> bool:
+        """Tell a client that its event is stored, if it was before; return whether."""
+        event = self._writer.find(sent.uuid)
+        mine = (self.session, client.annotator, sent.kind)
+        if event is None or (event.session, event.annotator, event.kind) != mine:
+            return False
+        self._writer.confirm(event, self._acknowledge(client, done))
+        return True
+
     def _check_stamp(self, t: float, received_s: float, uuid: str) -> None:
         ahead = self.engine.clock.ahead(t, received_s)
         if ahead > self._limits.future_s:
@@ -170,30 +188,32 @@ class Room:
             )
         self.engine.clock.observe(t, received_s)
 
-    def _settle(
-        self, client: Client, uuid: str, done: Callable[[], None]
-    ) -> Callable[[Event | Exception], None]:
-        """Return what the writer calls: acknowledge first, then let the machine have the event."""
+    def _logged(self, client: Client, uuid: str, done: Callable[[], None]) -> Logged:
+        """Return what is called when an event is in the log: the machine gets it, before the disk has it."""
 
-        def stored(outcome: Event | Exception) -> None:
-            if isinstance(outcome, Event):
-                answer: dict[str, Any] = {"type": "ack", "uuid": uuid, "seq": outcome.seq}
-            else:
-                answer = error("bad_event", str(outcome), uuid)
-
-            def tell() -> None:
-                client.tell(answer)
-                done()
-
-            self._bridge.post(tell)
+        def logged(outcome: Event | Exception) -> None:
             if isinstance(outcome, Event):
                 self.engine.stored(outcome)
+            # Where only the disk is at fault, the client keeps the event and sends it again.
+            elif not isinstance(outcome, StoreError):
+                self._answer(client, error("bad_event", str(outcome), uuid), done)
 
-        return stored
+        return logged
 
-    def _submit(self, event: NewEvent, callback: Callable[[Event | Exception], None]) -> None:
+    def _acknowledge(self, client: Client, done: Callable[[], None]) -> Durable:
+        """Return what is called when an event is on the disk."""
+        return lambda event: self._answer(client, {"type": "ack", "uuid": event.uuid, "seq": event.seq}, done)
+
+    def _answer(self, client: Client, message: dict[str, Any], done: Callable[[], None]) -> None:
+        def tell() -> None:
+            client.tell(message)
+            done()
+
+        self._bridge.post(tell)
+
+    def _submit(self, event: NewEvent, logged: Logged, durable: Durable | None = None) -> None:
         try:
-            self._writer.submit(event, callback)
+            self._writer.submit(event, logged, durable)
         except StoreError as failure:  # closing: the client keeps the event and sends it again
             raise Refused("bad_message", str(failure), None) from None
         except UserError as failure:

@@ -94,7 +94,9 @@ class FeedbackStore(Protocol):
         ...
 
     def append(self, events: Sequence[NewEvent]) -> list[Event]:
-        """Store events in one transaction.
+        """Store events in one transaction: they are read from now on, and outlive the process.
+
+        The machine's power they outlive after `sync`.
 
         A uuid that is there already gives the event that is stored under it, whatever else it says.
 
@@ -106,6 +108,18 @@ class FeedbackStore(Protocol):
             StoreError: When the store cannot be written; nothing of these events is stored.
             UserError: When an event can never be stored (no such session, no JSON); nothing is stored.
         """
+        ...
+
+    def sync(self) -> None:
+        """Return when everything that was appended before is on the disk. Meanwhile others may append.
+
+        Raises:
+            StoreError: When the disk cannot be written.
+        """
+        ...
+
+    def find(self, uuid: str) -> Event | None:
+        """Return the event that is stored under a uuid; None where there is none."""
         ...
 
     def events(

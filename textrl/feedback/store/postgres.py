@@ -149,6 +149,15 @@ class PostgresStore:
                 write.execute(EVENTS.insert(), rows)
         return [there[event.uuid] for event in events]
 
+    def sync(self) -> None:
+        """Nothing is left to do: PostgreSQL synchronises each commit; see the protocol."""
+
+    def find(self, uuid: str) -> Event | None:
+        """Return the event of a uuid; see the protocol."""
+        with self._reading() as read:
+            row = read.execute(select(*_ROW).where(EVENTS.c.uuid == uuid)).first()
+        return None if row is None else event_of(row)
+
     def events(
         self, session: str | None, after: int = 0, kinds: Collection[str] | None = None
     ) -> Iterator[Event]:

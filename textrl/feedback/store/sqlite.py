@@ -1,8 +1,9 @@
 """A store in one SQLite file, which one server writes and anybody reads.
 
 One connection writes, under a lock of its own: SQLite before 3.51.3 can lose a transaction when two
-connections reset the write-ahead log at once, and two servers would number each other's events. Every
-commit is synchronised to the disk (``synchronous=FULL``), so a crash loses nothing that was acknowledged.
+connections reset the write-ahead log at once, and two servers would number each other's events. A commit
+only writes the log (``synchronous=NORMAL``), which the system keeps when the process is killed; `sync` has it
+put the log on the disk, from another thread, since a disk now and then takes a second.
 """
 
 from __future__ import annotations
@@ -33,9 +34,12 @@ from textrl.feedback.store.base import (
 from textrl.feedback.store.sqlite_file import CREATE, GUARDS, check_schema, take_lock
 
 _PAGE = 2_000  # events read at a time
+#: Pages of the log, 16 MiB, after which a commit moves them into the file and waits for the disk.
+_CHECKPOINT = 4_000
 _COLUMNS = ", ".join(COLUMNS)
 _ASK = f"SELECT {_COLUMNS} FROM events WHERE uuid = ?"
 _INSERT = f"INSERT INTO events ({_COLUMNS}) VALUES (NULL{', ?' * 9})"
+_SYNC = getattr(os, "fdatasync", os.fsync)
 _LATEST = "SELECT t_server FROM events WHERE session = ? ORDER BY seq DESC LIMIT 1"
 
 
@@ -56,6 +60,8 @@ class SqliteStore:
         self._readonly = readonly
         self._guard = threading.Lock()
         self._lock: int | None = None
+        self._syncing = threading.Lock()
+        self._log: int | None = None  # a handle of the write-ahead log
         self._write: sqlite3.Connection | None = None
         self._known: set[str] = set()
         self._last: dict[str, float] = {}  # session -> largest t_server
@@ -90,6 +96,7 @@ class SqliteStore:
                 )
             row = (info.session, info.mode, float(info.created), config, versions)
             write.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?)", row)
+        self.sync()
 
     def sessions(self) -> list[SessionInfo]:
         """Return all sessions; see the protocol."""
@@ -132,6 +139,35 @@ class SqliteStore:
         assert seq is not None
         return stored(event, seq, payload, last[name])
 
+    def sync(self) -> None:
+        """Put the write-ahead log on the disk; see the protocol."""
+        with self._syncing:
+            try:
+                if self._log is None:
+                    self._log = os.open(f"{self.path}-wal", os.O_RDWR | os.O_CLOEXEC)
+                _SYNC(self._log)
+            except OSError as error:
+                # The system may call pages clean that it could not write: only writing them again helps.
+                self._rewrite(str(error.strerror))
+
+    def _rewrite(self, why: str) -> None:
+        """Move the log into the file, which SQLite synchronises itself."""
+        with self._guard:
+            if self._write is None:
+                raise StoreError(f"{self.path}: nothing can be stored, for it is closed.")
+            try:
+                (busy, *_) = self._write.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+            except sqlite3.Error as error:
+                raise _store_error(self.path, error) from error
+        if busy:
+            raise StoreError(f"{self.path}: nothing is being stored ({why}); check the disk.")
+
+    def find(self, uuid: str) -> Event | None:
+        """Return the event of a uuid; see the protocol."""
+        with self._reading() as read:
+            row = read.execute(_ASK, (uuid,)).fetchone()
+        return None if row is None else event_of(row)
+
     def events(
         self, session: str | None, after: int = 0, kinds: Collection[str] | None = None
     ) -> Iterator[Event]:
@@ -165,9 +201,10 @@ class SqliteStore:
                 with contextlib.suppress(sqlite3.Error):
                     self._write.close()
                 self._write = None
-            if self._lock is not None:
-                os.close(self._lock)
-                self._lock = None
+            for handle in (self._log, self._lock):
+                if handle is not None:
+                    os.close(handle)
+            self._log = self._lock = None
 
     def _open_for_writing(self) -> None:
         self._lock = take_lock(self.path)
@@ -176,7 +213,8 @@ class SqliteStore:
         empty = not self._write.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         if not empty:
             check_schema(self._write, self.path)
-        for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        settings = ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON")
+        for setting in (*settings, f"wal_autocheckpoint = {_CHECKPOINT}"):
             self._write.execute(f"PRAGMA {setting}")
         if empty:
             try:

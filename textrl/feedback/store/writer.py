@@ -1,7 +1,8 @@
-"""One thread that stores events for everybody: all that wait are committed together.
+"""Stores events for everybody, in two steps, so that a session never waits for a disk.
 
-Synchronising a disk takes milliseconds, however much is written, so that sharing it gives thousands of
-durable events a second where one by one would give hundreds.
+One thread numbers events and puts them into the log, all that wait in one transaction. From then on they
+outlive the process, and the session goes on with them. Another has the disk synchronised, which takes
+milliseconds however much is written, and now and then a second: only acknowledgements wait for that.
 """
 
 from __future__ import annotations
@@ -15,51 +16,53 @@ from collections.abc import Callable, Sequence
 from textrl.errors import UserError
 from textrl.feedback.events import Event, NewEvent
 from textrl.feedback.store.base import FeedbackStore, StoreError
+from textrl.feedback.store.syncer import Durable, Syncer
+from textrl.feedback.store.worker import RETRY_S, Worker
 
 _log = logging.getLogger(__name__)
-Callback = Callable[[Event | Exception], None]
+Logged = Callable[[Event | Exception], None]
 OnStorage = Callable[[bool, str], None]
 #: Most events of one transaction: a bound on how long the first of them waits for the last.
 MOST = 1_000
-#: Seconds between attempts while the store cannot be written: the first, and the longest.
-RETRY_S = (0.1, 1.0)
 
 
-class GroupWriter:
-    """Stores events in the order of `submit` and tells each sender when its event is on the disk.
+class GroupWriter(Worker):
+    """Stores events in the order of `submit` and tells each sender when its event is logged, and when safe.
 
-    Callbacks run on the writer's thread in the order of seq, and must be quick; an event whose uuid was
-    there already is given as it is stored, so that its seq may be an earlier one.
+    Callbacks run in the order of seq, and must be quick; an event whose uuid was there already is given as
+    it is stored, so that its seq may be an earlier one.
     """
 
     def __init__(self, store: FeedbackStore, on_storage: OnStorage | None = None) -> None:
-        """Start the thread.
+        """Start the threads.
 
         Args:
             store: Where to. Nobody else may append to it.
-            on_storage: Told (False, why) as soon as a commit fails, and (True, "") when one succeeds again.
+            on_storage: Told (False, why) as soon as storing fails, and (True, "") when it succeeds again.
         """
+        super().__init__("textrl-store")
         self._store = store
         self._on_storage = on_storage or (lambda ok, sentence: None)
-        self._waiting: deque[tuple[NewEvent, Callback]] = deque()
-        self._wake = threading.Condition()
-        self._closing = False
-        self._give_up_at = float("inf")  # monotonic seconds
-        self._ok = True
-        self._thread = threading.Thread(target=self._run, name="textrl-store", daemon=True)
+        self._waiting: deque[tuple[NewEvent, Logged, Durable | None]] = deque()
+        self._failing: dict[str, str] = {}  # which thread -> why
+        self._telling = threading.Lock()
+        self._syncer = Syncer(store.sync, lambda why: self._tell("disk", why))
         self._thread.start()
 
     @property
     def ok(self) -> bool:
-        """Whether the last commit succeeded."""
-        return self._ok
+        """Whether the last attempts to store succeeded."""
+        return not self._failing
 
-    def submit(self, event: NewEvent, callback: Callback) -> None:
+    def submit(self, event: NewEvent, logged: Logged, durable: Durable | None = None) -> None:
         """Queue an event.
 
         Args:
             event: What to store.
-            callback: Gets the stored event, or why it can never be stored.
+            logged: Gets the stored event when it is in the log, where a process that is killed leaves it, or
+                why it can never be stored.
+            durable: Gets it when it is on the disk, where it outlives the machine's power. Never called for
+                an event that could not be stored.
 
         Raises:
             StoreError: When the writer was closed.
@@ -67,40 +70,45 @@ class GroupWriter:
         with self._wake:
             if self._closing:
                 raise StoreError("The store is being closed; nothing more can be stored in it.")
-            self._waiting.append((event, callback))
+            self._waiting.append((event, logged, durable))
             self._wake.notify()
 
+    def find(self, uuid: str) -> Event | None:
+        """Return the event that is in the log under a uuid; None where there is none."""
+        return self._store.find(uuid)
+
+    def confirm(self, event: Event, durable: Durable) -> None:
+        """Tell a sender again that an event, which was in the log before, is on the disk."""
+        self._syncer.logged([(event, durable)])
+
     def close(self, timeout_s: float = 10.0) -> None:
-        """Store what waits and end the thread.
+        """Store what waits and end the threads.
 
         Args:
             timeout_s: How long to keep trying where the store cannot be written; what then still waits is
                 told so.
         """
-        with self._wake:
-            self._closing = True
-            self._give_up_at = min(self._give_up_at, time.monotonic() + timeout_s)
-            self._wake.notify()
-        self._thread.join()
+        give_up_at = time.monotonic() + timeout_s
+        self.join(give_up_at)
+        self._syncer.join(give_up_at)
 
     def _run(self) -> None:
         while True:
             with self._wake:
-                while not self._waiting and not self._closing:
-                    self._wake.wait()
+                self._wake.wait_for(lambda: self._waiting or self._closing)
                 group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST))]
             if not group:
                 return
             self._settle(group)
 
-    def _settle(self, group: Sequence[tuple[NewEvent, Callback]]) -> None:
+    def _settle(self, group: Sequence[tuple[NewEvent, Logged, Durable | None]]) -> None:
         """Commit a group, however often it takes."""
         pause = RETRY_S[0]
         while True:
             try:
-                done: list[Event | Exception] = list(self._store.append([event for event, _ in group]))
+                done: list[Event | Exception] = list(self._store.append([event for event, *_ in group]))
             except StoreError as error:
-                self._tell(False, str(error))
+                self._tell("log", str(error))
                 if self._rest(pause):
                     done = [error] * len(group)
                 else:
@@ -116,35 +124,34 @@ class GroupWriter:
                     _log.exception("An event could not be stored")
                 done = [error]
             else:
-                self._tell(True, "")
+                self._tell("log", None)
             break
-        for (event, callback), outcome in zip(group, done, strict=True):
-            self._call(callback, _own(event, outcome))
+        outcomes = [_own(event, outcome) for (event, *_), outcome in zip(group, done, strict=True)]
+        for (_, logged, _), outcome in zip(group, outcomes, strict=True):
+            self._call(logged, outcome)
+        pairs = zip(outcomes, (durable for *_, durable in group), strict=True)
+        kept = [(one, durable) for one, durable in pairs if isinstance(one, Event)]
+        if kept:
+            self._syncer.logged([(event, durable) for event, durable in kept if durable])
 
-    def _rest(self, seconds: float) -> bool:
-        """Wait before the next attempt; return whether to give up instead."""
-        left = self._give_up_at - time.monotonic()
-        with self._wake:
-            if left <= 0:
-                return True
-            # close() notifies, and so does submit(): only the time counts here.
-            self._wake.wait_for(lambda: self._closing, timeout=min(seconds, left))
-        if self._closing:
-            time.sleep(max(0.0, min(RETRY_S[0], self._give_up_at - time.monotonic())))
-        return False
+    def _tell(self, who: str, why: str | None) -> None:
+        """Pass on that a thread fails, or works again, where that changes what people must know."""
+        with self._telling:
+            before = self.ok
+            if why is None:
+                self._failing.pop(who, None)
+            else:
+                self._failing[who] = why
+            if self.ok == before:
+                return
+            try:
+                self._on_storage(self.ok, why or "")
+            except Exception:
+                _log.exception("Telling that the store %s failed", "works again" if self.ok else "fails")
 
-    def _tell(self, ok: bool, sentence: str) -> None:
-        if ok == self._ok:
-            return
-        self._ok = ok
+    def _call(self, logged: Logged, outcome: Event | Exception) -> None:
         try:
-            self._on_storage(ok, sentence)
-        except Exception:
-            _log.exception("Telling that the store %s failed", "works again" if ok else "fails")
-
-    def _call(self, callback: Callback, outcome: Event | Exception) -> None:
-        try:
-            callback(outcome)
+            logged(outcome)
         except Exception:
             # One sender's mistake must not keep the others' events from being stored.
             _log.exception("The callback of a stored event failed")

@@ -62,7 +62,6 @@ export class PressStrip {
   credit(uuid, credited) {
     const press = this.presses.get(uuid);
     if (!press) return false;
-    press.node.classList.add("stored");
     if (Number.isFinite(credited)) {
       press.small ??= press.node.appendChild(el("small"));
       setText(press.small, `${credited} ${credited === 1 ? this.unit : `${this.unit}s`}`);
