@@ -114,6 +114,11 @@ def chromium() -> Iterator[Any]:
             browser.close()
 
 
+def wait_until_stored(page: Any) -> None:
+    """Wait until everything that was done on a page is acknowledged."""
+    page.wait_for_function("() => !Object.keys(localStorage).some(key => key.startsWith('textrl:outbox'))")
+
+
 class Visit:
     """A person's browser at a server, which takes down what a page must not do.
 

@@ -170,7 +170,7 @@ def test_switches() -> None:
     play.tick()
     returns = only(play.control("next_episode"), "curve")
     assert (learner.episodes, returns["points"]) == (1, [[1.0, -1.0]])
-    assert of_type(play.server("finished", {}), "finished")
+    assert only(play.server("finished", {}), "panel")["finished"]
     assert machine.due() is None
     assert play.tick() == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import served
 from served import TOKENS, CountingMachine, event, hello, next_of, send, serving
 
 from textrl.errors import UserError
+from textrl.feedback.events import Event
 from textrl.feedback.people.line import Line
 from textrl.feedback.server.limits import Limits
 from textrl.feedback.server.serving import Server
@@ -227,6 +230,23 @@ def test_a_slow_disk_delays_acknowledgements_and_no_frame(
         finally:
             asleep.set()
         next_of(ada, "ack", uuid=press["uuid"])
+
+
+class Sluggish(CountingMachine):
+    """Needs more than a step's time for every other tick."""
+
+    def apply(self, event: Event) -> Sequence[dict[str, Any]]:
+        if event.kind == "tick" and self.frames % 2:
+            time.sleep(0.07)
+        return super().apply(event)
+
+
+def test_the_age_of_a_frame_counts_from_when_it_was_due(tmp_path: Path) -> None:
+    with serving(tmp_path, Sluggish(step_s=0.05)) as running, running.join("ada") as ada:
+        due = [next_of(ada, "frame")["t_server"] for _ in range(20)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(due)]
+    # Every other tick comes 20 ms late.
+    assert sum(abs(gap - 0.05) < 5e-3 for gap in gaps) > 0.7 * len(gaps), gaps
 
 
 def uuids(events: list[dict[str, Any]]) -> set[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import feedback_pages as pages
+import gymnasium as gym
 import pytest
 
 pytestmark = pytest.mark.browser
@@ -93,9 +95,7 @@ def test_a_press_during_an_outage_arrives_once(browser: Any, store: Path, visits
     with pages.serving(store, sessions, port=server.port) as again:
         visit.server = again
         page = visit.join("car")
-        page.wait_for_function(
-            "() => !Object.keys(localStorage).some(key => key.startsWith('textrl:outbox'))"
-        )
+        pages.wait_until_stored(page)
         visit.page.close()
     assert [press.payload["value"] for press in pages.stored(store, "car", "press")] == [1, 10]
 
@@ -135,9 +135,7 @@ def test_two_presses_of_a_switch_before_the_answer_switch_back(
             page.keyboard.press(key)
         visit.context.set_offline(False)
         page.wait_for_selector("#link-state[data-state=open]")
-        page.wait_for_function(
-            "() => !Object.keys(localStorage).some(key => key.startsWith('textrl:outbox'))"
-        )
+        pages.wait_until_stored(page)
     given = [event.payload for event in pages.stored(store, "car", "control")]
     assert [one.get("value") for one in given if one["do"] == "training"] == [False, True, False]
     assert [one["do"] for one in given if one["do"] != "training"] == ["pause", "resume"]
@@ -194,6 +192,78 @@ def test_who_comes_second_watches(browser: Any, store: Path, visits: list[pages.
         visits[0].page.wait_for_selector(".chip.stored")
         page.wait_for_selector(".chip.good")  # what the trainer pressed is seen by who watches
     assert {press.annotator for press in pages.stored(store, "car", "press")} == {"ada"}
+
+
+def test_the_owner_ends_what_somebody_else_trains(
+    browser: Any, store: Path, visits: list[pages.Visit]
+) -> None:
+    with pages.serving(store, [pages.info("car", "control", CAR)]) as server:
+        visits += [pages.Visit(browser, server) for _ in range(3)]
+        trained = visits[0].join("car", "ada", owner=False)
+        assert visits[1].join("car", "bob", owner=False).is_disabled("#finish")
+        owner = visits[2].join("car", "eve")
+        owner.wait_for_selector("text=You are watching")
+        owner.click("#finish")
+        owner.click("#finish-yes")
+        for page in (owner, trained):
+            page.wait_for_selector(".finished >> text=All done")
+        assert owner.evaluate("document.activeElement.tagName") == "H1"
+    (finished,) = pages.stored(store, "car", "finished")
+    assert finished.payload["by"] == "eve"
+
+
+def test_speed_next_episode_and_the_same_again(browser: Any, store: Path, visits: list[pages.Visit]) -> None:
+    with pages.serving(store, [pages.info("car", "control", CAR)]) as server:
+        visits.append(visit := pages.Visit(browser, server))
+        page = visit.join("car")
+        page.wait_for_function("() => window.textrlFrameAge.length > 3")
+        speed = page.text_content("#speed-text")
+        page.keyboard.press(".")
+        page.wait_for_function("old => document.querySelector('#speed-text').textContent !== old", arg=speed)
+        page.keyboard.press("n")
+        page.wait_for_selector(".facts:has-text('Episode 2')")
+        page.keyboard.press("r")
+        page.keyboard.press(",")
+        page.wait_for_function("old => document.querySelector('#speed-text').textContent === old", arg=speed)
+        pages.wait_until_stored(page)
+        visit.check_quiet()
+    given = [event.payload for event in pages.stored(store, "car", "control")]
+    assert [one["do"] for one in given] == ["speed", "next_episode", "reset", "speed"]
+    faster, slower = (one["value"] for one in given if one["do"] == "speed")
+    assert faster < CAR["step_s"]
+    assert slower == pytest.approx(CAR["step_s"], rel=0.05)  # the slider has a hundred places
+    pages.check_replay(store)
+
+
+class Breaks(gym.Wrapper):  # type: ignore[type-arg]
+    """Mountain Car whose fifth step fails."""
+
+    steps = 0
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        if self.steps == 5:
+            raise ValueError("the motor <b>burns</b>")
+        return super().step(action)
+
+
+def test_an_environment_that_fails_is_said_over_the_picture(
+    browser: Any, store: Path, visits: list[pages.Visit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = gym.spec("MountainCar-v0")
+    broken = replace(spec, id="Breaks-v0", additional_wrappers=(Breaks.wrapper_spec(),))
+    monkeypatch.setitem(gym.registry, "Breaks-v0", broken)
+    with pages.serving(store, [pages.info("car", "control", {**CAR, "env": "Breaks-v0"})]) as server:
+        visits.append(visit := pages.Visit(browser, server))
+        page = visit.join("car")
+        page.wait_for_selector(".veil:visible >> text=the motor <b>burns</b>")
+        page.wait_for_selector("[role=alert] .banner.bad >> text=the motor")
+        page.keyboard.press("/")
+        page.wait_for_function("() => !document.querySelector('.chip')")  # refused, and not shown as given
+        page.reload()
+        page.fill("#name", "ada")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".veil:visible >> text=the motor")  # who comes later is told too
 
 
 def test_joins_by_keyboard_alone(browser: Any, store: Path, visits: list[pages.Visit]) -> None:

@@ -177,6 +177,39 @@ def test_the_owner_sees_agreement_and_others_do_not(
         assert not visits[1].page.is_visible(".agreement")
 
 
+def test_what_is_ranked_without_a_connection_arrives_and_the_owner_ends_the_session(
+    browser: Any, tmp_path: Path, visits: list[pages.Visit]
+) -> None:
+    store, sessions = tmp_path / "s.sqlite", [_session()]
+    with pages.serving(store, sessions) as server:
+        visits.append(visit := pages.Visit(browser, server))
+        page = visit.join("order", owner=False)
+        page.wait_for_selector("dialog[open]")
+        page.keyboard.press("Escape")
+        _next_item(page, 0)
+        page.keyboard.press("1")
+    page.wait_for_selector("#link-state[data-state=lost]")
+    texts = _texts(page)
+    size = len(texts)
+    for digit in range(2, size + 1):
+        page.keyboard.press(str(digit))
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=Waiting for the next item")
+    with pages.serving(store, sessions, port=server.port) as again:
+        _next_item(page, 1)
+        assert page.locator("#finish").count() == 0
+        visits.append(owner := pages.Visit(browser, again))
+        owner.join("order", "eve").keyboard.press("Escape")
+        owner.page.click("#finish")
+        owner.page.click("#finish-yes")
+        for each in (owner.page, page):
+            each.wait_for_selector("#all-done:visible")
+            assert not each.is_visible("#undo-last")
+    (ranked,) = pages.stored(store, "order", "ranked")
+    given = dict(zip(ranked.payload["ranks"], ranked.payload["completions"], strict=True))
+    assert [given[rank].strip() for rank in range(1, size + 1)] == texts
+
+
 _STEP = st.tuples(
     st.sampled_from(["append", "move", "tie", "without", "insert", "join"]),
     st.integers(0, 8),

@@ -15,8 +15,11 @@ SETTINGS = {
     "step_s": 0.05,
     "read_s": 0.1,
     "pause_s": 0.3,
-    "max_new_tokens": 16,
+    "max_new_tokens": 40,
 }
+
+
+_RATED_BAD = "n => document.querySelectorAll('.stream .rated-bad').length === n"
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +47,16 @@ def test_press_mark_undo_reload(
         page.keyboard.press("Shift+ArrowLeft")
         assert page.locator(".token.marked").count() == 3
         page.keyboard.press("-")
-        page.wait_for_function("() => document.querySelectorAll('.stream .rated-bad').length === 3")
+        page.wait_for_function(_RATED_BAD, arg=3)
         page.wait_for_selector(".chip.bad.stored")
         page.reload()  # the page remembers what it can take back
         page.fill("#name", "ada")
         page.keyboard.press("Enter")
         page.wait_for_selector(".chip.bad.stored")
+        page.wait_for_function(_RATED_BAD, arg=3)
         page.keyboard.press("u")
         page.wait_for_selector(".chip.bad.undone")
+        page.wait_for_function(_RATED_BAD, arg=0)
         page.click("#scores")
         page.keyboard.press("p")
         page.wait_for_function("() => document.querySelectorAll('.past li').length > 1")
@@ -78,15 +83,70 @@ def test_press_mark_undo_reload(
     pages.check_replay(store)
 
 
+def _pause(page: Any) -> None:
+    page.wait_for_function("() => document.querySelectorAll('.token').length > 6")
+    page.keyboard.press("p")
+    page.wait_for_selector("#play:has-text('Go on')")
+    pages.wait_until_stored(page)
+
+
+def test_a_word_that_is_clicked_while_training_is_off_is_rated_in_the_log_only(
+    browser: Any, tmp_path: Path, visits: list[pages.Visit], config: dict[str, Any]
+) -> None:
+    store = tmp_path / "s.sqlite"
+    with pages.serving(store, [pages.info("bear", "text", config)]) as server:
+        visits.append(visit := pages.Visit(browser, server))
+        page = visit.join("bear")
+        _pause(page)
+        page.keyboard.press(" ")
+        page.wait_for_selector("#training[aria-pressed=false]")
+        word = page.locator(".token").nth(2)
+        word.click()
+        page.wait_for_selector(".token.marked")
+        assert "marked" in word.get_attribute("class")
+        page.keyboard.press("-")
+        page.wait_for_selector(".chip.bad.stored")
+        page.wait_for_function(_RATED_BAD, arg=0)
+        visit.check_quiet()
+    (span,) = pages.stored(store, "bear", "span")
+    assert span.payload["start_token"] == span.payload["end_token"] == 3
+
+
+def test_a_passage_rated_without_a_connection_arrives_once_and_can_be_undone_by_the_next_page(
+    browser: Any, tmp_path: Path, visits: list[pages.Visit], config: dict[str, Any]
+) -> None:
+    store, sessions = tmp_path / "s.sqlite", [pages.info("bear", "text", config)]
+    with pages.serving(store, sessions) as server:
+        visits.append(visit := pages.Visit(browser, server))
+        page = visit.join("bear")
+        _pause(page)
+    page.wait_for_selector("#link-state[data-state=lost]")
+    for key in ("ArrowLeft", "Shift+ArrowLeft", "-"):
+        page.keyboard.press(key)
+    page.wait_for_function("() => document.querySelector('.chip.bad:not(.stored)')")
+    page.close()
+    visit.page = visit.context.new_page()
+    with pages.serving(store, sessions, port=server.port) as again:
+        visit.server = again
+        page = visit.join("bear")
+        page.wait_for_selector(".chip.bad.stored")
+        page.wait_for_function(_RATED_BAD, arg=2)
+        page.keyboard.press("u")
+        page.wait_for_selector(".chip.bad.undone")
+        page.wait_for_function(_RATED_BAD, arg=0)
+    (span,) = pages.stored(store, "bear", "span")
+    (undone,) = pages.stored(store, "bear", "undone")
+    assert undone.payload["uuid"] == span.uuid
+    pages.check_replay(store)
+
+
 def test_drag_marks_a_passage(
     browser: Any, tmp_path: Path, visits: list[pages.Visit], config: dict[str, Any]
 ) -> None:
     with pages.serving(tmp_path / "s.sqlite", [pages.info("bear", "text", config)]) as server:
         visits.append(visit := pages.Visit(browser, server))
         page = visit.join("bear")
-        page.wait_for_function("() => document.querySelectorAll('.token').length > 6")
-        page.keyboard.press("p")
-        page.wait_for_selector("#play:has-text('Go on')")
+        _pause(page)
         boxes = page.evaluate(
             "() => [...document.querySelectorAll('.token')].map(one => one.getClientRects()[0])"
             ".filter(box => box && box.width > 3).map(box => [box.x + box.width / 2, box.y + box.height / 2])"

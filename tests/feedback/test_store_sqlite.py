@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from store_events import made_event, made_session
 
 from textrl.data.preferences.sources import open_source
 from textrl.errors import UserError
-from textrl.feedback.store import StoreFull, open_store, sqlite
+from textrl.feedback.store import StoreError, StoreFull, open_store, sqlite
 from textrl.feedback.store.sqlite import SqliteStore
 
 
@@ -103,6 +104,66 @@ def test_a_disk_that_refused_the_log_is_given_the_file_itself(
     assert list(copy.events("s")) == list(store.events("s"))
     assert len(list(copy.events("s"))) == 2
     copy.close()
+
+
+def test_a_disk_that_failed_once_is_not_believed_until_the_file_has_the_log(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[OSError | None] = [OSError(5, "Input/output error")]
+
+    def once(handle: int) -> None:
+        if answers and (error := answers.pop()) is not None:
+            raise error
+
+    monkeypatch.setattr(sqlite, "_SYNC", once)
+    store.append([made_event()])
+    reader = sqlite3.connect(store.path, isolation_level=None)  # keeps the log from being moved as a whole
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM events").fetchone()
+    store.append([made_event()])
+    assert store._write is not None
+    store._write.execute("PRAGMA busy_timeout = 10")
+    for _ in range(2):
+        with pytest.raises(StoreError, match="Input/output error"):
+            store.sync()
+    reader.close()
+    store.sync()
+    assert store._write.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[0] == 0
+
+
+def test_a_store_behind_a_link_is_synchronised_where_the_link_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link.sqlite"
+    link.symlink_to(tmp_path / "real" / "file.sqlite")
+    synchronised: list[int] = []
+    monkeypatch.setattr(sqlite, "_SYNC", lambda handle: synchronised.append(os.fstat(handle).st_ino))
+    store = SqliteStore(link)
+    store.create_session(made_session())
+    assert synchronised == [(tmp_path / "real" / "file.sqlite-wal").stat().st_ino]
+    store.close()
+
+
+def test_a_drive_without_shared_memory_has_each_commit_synchronised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite keeps no write-ahead log there; its file system "unix-none" is such a drive."""
+    connect = sqlite3.connect
+
+    def on_such_a_drive(path: Any, **more: Any) -> sqlite3.Connection:
+        return connect(path if more.get("uri") else f"file:{path}?vfs=unix-none", **more | {"uri": True})
+
+    monkeypatch.setattr(sqlite3, "connect", on_such_a_drive)
+    store = SqliteStore(tmp_path / "s.sqlite")
+    store.create_session(made_session())
+    (done,) = store.append([made_event()])
+    store.sync()
+    assert store._write is not None
+    assert store._write.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    assert store._write.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    assert list(store.events("s")) == [done]
+    store.close()
 
 
 def test_another_process_cannot_write_the_store(store: SqliteStore) -> None:

@@ -213,7 +213,7 @@ class LiveMachine(ABC, Generic[T]):
 
     def _finished(self, event: Event) -> list[Message]:
         self.finished = True
-        return [self.panel(), {"type": "finished"}]
+        return [self.panel()]
 
     def state(self) -> dict[str, Any]:
         """Return what every panel shows."""

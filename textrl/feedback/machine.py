@@ -53,8 +53,9 @@ class Machine(Protocol):
         Everywhere: ``mode``, ``trainer`` (a name or None), ``finished``, ``panel`` (a message of that
         type). Control: ``env``, ``learner``, ``actions`` (names), ``frame`` (a message, or None),
         ``curves`` (name -> points), ``maps`` (messages). Text: ``model``, ``sample`` (the message of the
-        one that is being written, or None), ``tokens`` (its token messages so far), ``samples`` (messages
-        of the last finished ones), ``delay`` (a message, or None), ``curves``. Rank: see its machine.
+        one that is being written, or None), ``tokens`` and ``ratings`` (its messages so far), ``samples``
+        (messages of the last finished ones), ``delay`` (a message, or None), ``curves``. Rank: see its
+        machine.
         """
         ...
 

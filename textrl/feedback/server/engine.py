@@ -125,7 +125,7 @@ class Engine:
         self._queue.put(None)
 
     def stored(self, event: Event) -> None:
-        """An event is stored. From the writer's thread, in the order of seq."""
+        """An event is in the log. From the writer's thread, in the order of seq."""
         self._queue.put(event)
 
     def arrived(self, event: Event, client: Client) -> None:
@@ -170,14 +170,14 @@ class Engine:
 
     def _tick(self) -> None:
         """Store a tick; it comes back through the queue."""
-        monotonic_s = time.monotonic()
+        monotonic_s, unix_s = time.monotonic(), time.time()
         now_s, due = self.clock.now(monotonic_s), self._machine.due()
         if now_s is None or due is None:
             return
         # From when it was due: lateness must not add up. A session that stood still does not catch up.
         in_step = monotonic_s - self._ticked_s < 4 * due
         self._ticked_s = self._ticked_s + due if in_step else monotonic_s
-        self._due_unix_s = time.time() - (monotonic_s - self._ticked_s)
+        self._due_unix_s = unix_s - (monotonic_s - self._ticked_s)
         self._ticking = True
         self.submit("tick", {"now": now_s})
 
@@ -200,7 +200,7 @@ class Engine:
             return
         self.progress.take(event, self.info.mode)
         if event.kind == "finished":
-            self.hub.publish([{"type": "finished"}])
+            self.hub.publish([{"type": "finished", "all": True}])
             self._digest()
         elif self.progress.applied % self._digest_every == 0:
             self._digest()
@@ -232,6 +232,7 @@ class Engine:
             "mode": self.info.mode,
             "annotator": client.annotator,
             "role": client.role,
+            "owner": client.owner,
             "shift_s": arrival.event.payload.get("shift_s", 0.0),
             "finished": self.progress.finished,
             "view": view,

@@ -14,7 +14,7 @@ from textrl.feedback.server.hub import Bridge, Client
 from textrl.feedback.server.limits import Limits
 from textrl.feedback.server.protocol import Finish, Hello, Refused, Sent, error
 from textrl.feedback.store import GroupWriter, StoreError
-from textrl.feedback.store.syncer import Durable
+from textrl.feedback.store.syncer import Answer, Durable
 from textrl.feedback.store.writer import Logged
 
 
@@ -117,10 +117,11 @@ class Room:
         """
         try:
             self._check_open(client, sent.uuid, sent.kind)
-        except Refused:
-            # The session may have ended between the event and its acknowledgement, which a lost network ate.
-            if not self._acknowledge_again(client, sent, done):
+        except Refused as refusal:
+            if refusal.code == "not_yours":
                 raise
+            # The session may have ended between the event and its acknowledgement, which a lost network ate.
+            self._writer.ask(sent.uuid, self._asked(client, sent, refusal, done))
             return
         try:
             check_client_event(self.mode, sent.kind, sent.payload)
@@ -171,14 +172,19 @@ class Room:
         if self.engine.progress.finished:
             raise Refused("bad_event", "The session is finished; nothing more is stored in it.", uuid)
 
-    def _acknowledge_again(self, client: Client, sent: Sent, done: Callable[[], None]) -> bool:
-        """Tell a client that its event is stored, if it was before; return whether."""
-        event = self._writer.find(sent.uuid)
+    def _asked(self, client: Client, sent: Sent, refusal: Refused, done: Callable[[], None]) -> Answer:
+        """Return what is called with what the log has under an event's uuid, when it takes no more events."""
         mine = (self.session, client.annotator, sent.kind)
-        if event is None or (event.session, event.annotator, event.kind) != mine:
-            return False
-        self._writer.confirm(event, self._acknowledge(client, done))
-        return True
+
+        def answer(event: Event | Exception | None) -> None:
+            if isinstance(event, Event) and (event.session, event.annotator, event.kind) == mine:
+                self._acknowledge(client, done)(event)
+            elif isinstance(event, Exception):
+                self._bridge.post(done)  # nobody can tell now: the client keeps it and sends it again
+            else:
+                self._answer(client, error(refusal.code, str(refusal), sent.uuid), done)
+
+        return answer
 
     def _check_stamp(self, t: float, received_s: float, uuid: str) -> None:
         ahead = self.engine.clock.ahead(t, received_s)
@@ -194,8 +200,9 @@ class Room:
         def logged(outcome: Event | Exception) -> None:
             if isinstance(outcome, Event):
                 self.engine.stored(outcome)
-            # Where only the disk is at fault, the client keeps the event and sends it again.
-            elif not isinstance(outcome, StoreError):
+            elif isinstance(outcome, StoreError):
+                self._bridge.post(done)  # only the disk is at fault: the client keeps it and sends it again
+            else:
                 self._answer(client, error("bad_event", str(outcome), uuid), done)
 
         return logged

@@ -1,7 +1,7 @@
 """The protocol of a store of events, and what both kinds of store share.
 
 A store only ever grows: no event is changed or deleted, and taking something back is an event too. An event
-that `append` has returned is on the disk.
+that `append` has returned outlives the process, and after `sync` the machine's power too.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ from textrl.feedback.store.base import (
 from textrl.feedback.store.sqlite_file import CREATE, GUARDS, check_schema, take_lock
 
 _PAGE = 2_000  # events read at a time
-#: Pages of the log, 16 MiB, after which a commit moves them into the file and waits for the disk.
-_CHECKPOINT = 4_000
+#: Pages of the log, 64 MiB, after which a commit moves them into the file and waits for the disk.
+_CHECKPOINT = 16_000
 _COLUMNS = ", ".join(COLUMNS)
 _ASK = f"SELECT {_COLUMNS} FROM events WHERE uuid = ?"
 _INSERT = f"INSERT INTO events ({_COLUMNS}) VALUES (NULL{', ?' * 9})"
@@ -62,6 +62,8 @@ class SqliteStore:
         self._lock: int | None = None
         self._syncing = threading.Lock()
         self._log: int | None = None  # a handle of the write-ahead log
+        self._has_log = True
+        self._doubt: str | None = None  # why the log's pages may not be on the disk, whatever the system says
         self._write: sqlite3.Connection | None = None
         self._known: set[str] = set()
         self._last: dict[str, float] = {}  # session -> largest t_server
@@ -142,13 +144,20 @@ class SqliteStore:
     def sync(self) -> None:
         """Put the write-ahead log on the disk; see the protocol."""
         with self._syncing:
+            if not self._has_log:
+                return  # each commit was synchronised
             try:
                 if self._log is None:
-                    self._log = os.open(f"{self.path}-wal", os.O_RDWR | os.O_CLOEXEC)
-                _SYNC(self._log)
+                    # SQLite follows links, and puts the log beside what they lead to.
+                    self._log = os.open(f"{os.path.realpath(self.path)}-wal", os.O_RDWR | os.O_CLOEXEC)
+                if self._doubt is None:
+                    _SYNC(self._log)
             except OSError as error:
-                # The system may call pages clean that it could not write: only writing them again helps.
-                self._rewrite(str(error.strerror))
+                self._doubt = str(error.strerror)
+            if self._doubt is not None:
+                # The system calls pages clean that it failed to write: only writing them elsewhere helps.
+                self._rewrite(self._doubt)
+                self._doubt = None
 
     def _rewrite(self, why: str) -> None:
         """Move the log into the file, which SQLite synchronises itself."""
@@ -196,7 +205,7 @@ class SqliteStore:
 
     def close(self) -> None:
         """Close the connection, which moves the write-ahead log into the file, and give the lock back."""
-        with self._guard:
+        with self._syncing, self._guard:
             if self._write is not None:
                 with contextlib.suppress(sqlite3.Error):
                     self._write.close()
@@ -213,8 +222,14 @@ class SqliteStore:
         empty = not self._write.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         if not empty:
             check_schema(self._write, self.path)
-        settings = ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON")
-        for setting in (*settings, f"wal_autocheckpoint = {_CHECKPOINT}"):
+        # Without shared memory, as on some network drives, there is no such log.
+        self._has_log = self._write.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",)
+        durable = "NORMAL" if self._has_log else "FULL"
+        for setting in (
+            f"synchronous = {durable}",
+            "foreign_keys = ON",
+            f"wal_autocheckpoint = {_CHECKPOINT}",
+        ):
             self._write.execute(f"PRAGMA {setting}")
         if empty:
             try:

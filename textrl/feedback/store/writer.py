@@ -1,4 +1,4 @@
-"""Stores events for everybody, in two steps, so that a session never waits for a disk.
+"""Stores events for everybody, in two steps, so that a session need not wait for the disk.
 
 One thread numbers events and puts them into the log, all that wait in one transaction. From then on they
 outlive the process, and the session goes on with them. Another has the disk synchronised, which takes
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from textrl.errors import UserError
 from textrl.feedback.events import Event, NewEvent
 from textrl.feedback.store.base import FeedbackStore, StoreError
-from textrl.feedback.store.syncer import Durable, Syncer
+from textrl.feedback.store.syncer import Answer, Durable, Syncer
 from textrl.feedback.store.worker import RETRY_S, Worker
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class GroupWriter(Worker):
         self._waiting: deque[tuple[NewEvent, Logged, Durable | None]] = deque()
         self._failing: dict[str, str] = {}  # which thread -> why
         self._telling = threading.Lock()
-        self._syncer = Syncer(store.sync, lambda why: self._tell("disk", why))
+        self._syncer = Syncer(store, lambda why: self._tell("disk", why))
         self._thread.start()
 
     @property
@@ -55,7 +55,7 @@ class GroupWriter(Worker):
         return not self._failing
 
     def submit(self, event: NewEvent, logged: Logged, durable: Durable | None = None) -> None:
-        """Queue an event.
+        """Queue an event; the two callbacks come from two threads, usually in this order.
 
         Args:
             event: What to store.
@@ -73,13 +73,14 @@ class GroupWriter(Worker):
             self._waiting.append((event, logged, durable))
             self._wake.notify()
 
-    def find(self, uuid: str) -> Event | None:
-        """Return the event that is in the log under a uuid; None where there is none."""
-        return self._store.find(uuid)
+    def ask(self, uuid: str, answer: Answer) -> None:
+        """Look up what is stored under a uuid.
 
-    def confirm(self, event: Event, durable: Durable) -> None:
-        """Tell a sender again that an event, which was in the log before, is on the disk."""
-        self._syncer.logged([(event, durable)])
+        Args:
+            uuid: The event's.
+            answer: Gets the event when it is on the disk, None where there is none, or why nobody can tell.
+        """
+        self._syncer.ask(uuid, answer)
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Store what waits and end the threads.
@@ -127,12 +128,12 @@ class GroupWriter(Worker):
                 self._tell("log", None)
             break
         outcomes = [_own(event, outcome) for (event, *_), outcome in zip(group, done, strict=True)]
-        for (_, logged, _), outcome in zip(group, outcomes, strict=True):
-            self._call(logged, outcome)
         pairs = zip(outcomes, (durable for *_, durable in group), strict=True)
         kept = [(one, durable) for one, durable in pairs if isinstance(one, Event)]
         if kept:
             self._syncer.logged([(event, durable) for event, durable in kept if durable])
+        for (_, logged, _), outcome in zip(group, outcomes, strict=True):
+            self._call(logged, outcome)
 
     def _tell(self, who: str, why: str | None) -> None:
         """Pass on that a thread fails, or works again, where that changes what people must know."""

@@ -58,6 +58,7 @@ class Text:
         pieces: Its text.
         messages: Of its tokens.
         scores: H of each token, where H had learnt something.
+        ratings: What was said of its tokens, by the uuid of the press or the span.
         kl: Sum of KL(mu || pi), nats.
         changed: Tokens that H changed.
         whole: Whether it is over.
@@ -68,6 +69,7 @@ class Text:
     pieces: Pieces
     messages: list[Message] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    ratings: dict[str, Message] = field(default_factory=dict)
     kl: float = 0.0
     changed: int = 0
     whole: bool = False
@@ -153,7 +155,7 @@ class TextMachine(LiveMachine[Appearing]):
         if self.training:
             numbers = self.teaching.press(event.uuid, float(value), at_s)
         pressed = {"type": "pressed", "value": value, "uuid": event.uuid, "credited": len(numbers)}
-        return [pressed, *self._rated(numbers, value, event.uuid), self.panel()]
+        return [pressed, self._rated(numbers, value, event.uuid), self.panel()]
 
     def on_training(self, on: bool, at_s: float) -> None:
         """Switch learning on or off."""
@@ -173,7 +175,10 @@ class TextMachine(LiveMachine[Appearing]):
         numbers = self.teaching.undo(uuid)
         if numbers is None:
             return []
-        return [*self._rated(numbers, 0, uuid, undone=True), self.panel()]
+        if self._text is not None:
+            self._text.ratings.pop(uuid, None)
+        undone = {"type": "rated", "frame_ids": numbers, "value": 0, "uuid": uuid, "undone": True}
+        return [undone, self.panel()]
 
     def panel(self) -> Message:
         """Return what the panel shows: switches, counts, H's weight."""
@@ -197,6 +202,7 @@ class TextMachine(LiveMachine[Appearing]):
             "panel": self.panel(),
             "sample": None if text is None else text.message(),
             "tokens": [] if text is None else list(text.messages),
+            "ratings": [] if text is None else list(text.ratings.values()),
             "samples": list(self._finished_texts),
             "delay": None if self._fit is None else self._delay_message(self._fit),
             "curves": self._curves,
@@ -287,7 +293,7 @@ class TextMachine(LiveMachine[Appearing]):
         if self.training:
             first, last, value = int(given["start_token"]), int(given["end_token"]), float(given["value"])
             numbers = self.teaching.span(event.uuid, first, last, value)
-        return [*self._rated(numbers, given["value"], event.uuid), self.panel()]
+        return [self._rated(numbers, given["value"], event.uuid), self.panel()]
 
     def _tried(self, event: Event) -> list[Message]:
         """Take in a trial of the calibration, and credit by what all of them say."""
@@ -314,10 +320,12 @@ class TextMachine(LiveMachine[Appearing]):
         text = self._text
         return [] if text is None or text.whole else self._over(text, cut=True)
 
-    def _rated(self, numbers: list[int], value: Any, uuid: str, **more: Any) -> list[Message]:
-        if not numbers and not more:
-            return []
-        return [{"type": "rated", "frame_ids": numbers, "value": value, "uuid": uuid} | more]
+    def _rated(self, numbers: list[int], value: Any, uuid: str) -> Message:
+        """Tell which tokens a rating counts for: none while training is off."""
+        rated: Message = {"type": "rated", "frame_ids": numbers, "value": value, "uuid": uuid}
+        if numbers and self._text is not None:
+            self._text.ratings[uuid] = rated
+        return rated
 
     def _delay_message(self, fit: DelayFit) -> Message:
         return {

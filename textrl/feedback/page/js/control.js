@@ -36,8 +36,7 @@ export class ControlScreen {
     this.undoButton = button("Undo", () => this.undo(), { id: "undo", disabled: true });
     this.element = this.build();
     this.keys = new Keys(this.bindings());
-    this.link.on("stored", ({ uuid }) => this.strip.stored(uuid))
-      .on("dropped", ({ uuid }) => this.strip.remove(uuid));
+    this.strip.follow(this.link, () => this.offerUndo());
   }
 
   build() {
@@ -80,7 +79,7 @@ export class ControlScreen {
 
   answer(value) {
     this.stage.flash(value > 0);
-    this.undoButton.disabled = !this.strip.lastOpen();
+    this.offerUndo();
     if (this.panel && !this.panel.training && !this.hinted) {
       this.hinted = true;
       announce("Training is off: this press teaches nothing. Press space to switch it on.");
@@ -92,7 +91,11 @@ export class ControlScreen {
     if (!uuid) return;
     this.link.send("undone", { uuid });
     this.strip.undo(uuid);
-    this.undoButton.disabled = !this.strip.lastOpen();
+    this.offerUndo();
+  }
+
+  offerUndo() {
+    this.undoButton.disabled = this.watching || !this.strip.lastOpen();
   }
 
   toggleTraining() {
@@ -131,7 +134,7 @@ export class ControlScreen {
     this.learned.view(view);
     if (view.frame) this.stage.frame({ type: "frame", ...view.frame });
     if (view.panel) this.showPanel(view.panel);
-    this.undoButton.disabled = this.watching || !this.strip.lastOpen();
+    this.offerUndo();
   }
 
   message(message) {
@@ -149,7 +152,7 @@ export class ControlScreen {
       return;
     }
     if (!this.strip.credit(uuid, credited) && value) {
-      this.strip.add(uuid, value, true);
+      this.strip.add(uuid, value, !this.link.outbox.waiting.has(uuid));
       this.strip.credit(uuid, credited);
       this.stage.flash(value > 0);
     }

@@ -6,8 +6,8 @@
  *   link.on(type, run)                  messages of the server by their type, and these of its own:
  *       state   {state, next_ms}        connecting, open, lost, refused, missing (no such session)
  *       pending {count}                 how many events are not stored yet
- *       stored  {uuid, seq, kind, ms}   an event is durable, ms after the person's hand moved
- *       dropped {uuid, kind, message}   the server refused an event for good
+ *       stored  {uuid, seq, kind, message}   an event is durable; message is as it was sent
+ *       dropped {uuid, kind, event, message} the server refused an event for good, and why; event as it was sent
  */
 
 import { now, uuid } from "./clock.js";
@@ -40,7 +40,7 @@ export class Link {
     this.ready = false;
     this.closed = false;
     this.failures = 0;
-    this.refusals = 0; // events that the server did not take
+    this.refusals = new Set(); // events that the server did not take
     this.heard = performance.now();
     this.timers = new Set();
   }
@@ -218,6 +218,7 @@ export class Link {
 
   acknowledged({ uuid: id, seq }) {
     const message = this.outbox.remove(id);
+    this.refusals.delete(id); // what the machine makes no use of is in the log all the same
     const start = this.startedAt.get(id);
     this.startedAt.delete(id);
     if (!message || message.kind === "shown") return;
@@ -229,9 +230,9 @@ export class Link {
   refused(error) {
     if (error.uuid && FINAL.has(error.code)) {
       const message = this.outbox.remove(error.uuid);
-      if (message && message.kind !== "shown") this.refusals += 1;
+      if (message && message.kind !== "shown") this.refusals.add(error.uuid);
       this.startedAt.delete(error.uuid);
-      this.emit("dropped", { uuid: error.uuid, kind: message?.kind, message: error.message });
+      this.emit("dropped", { uuid: error.uuid, kind: message?.kind, event: message, message: error.message });
       this.emit("pending", { count: this.outbox.size });
     }
     // "too_fast" asks for nothing: the server reads the rest a little later, and loses none of it.

@@ -3,7 +3,7 @@
 import { banner } from "./banners.js";
 import { ControlScreen } from "./control.js";
 import { announce, button, count, el, setText } from "./dom.js";
-import { finishedScreen } from "./finished.js";
+import { finishedScreen, storedText } from "./finished.js";
 import { joinScreen, listSessions, refusedScreen } from "./join.js";
 import { dialog } from "./keys.js";
 import { Link } from "./link.js";
@@ -78,7 +78,7 @@ function welcome(message) {
   if (message.finished && message.mode !== "rank") { finish("finished"); return; }
   if (!current.screen) {
     const { link, session, annotator, memory } = current;
-    const context = { link, session, annotator, memory, role: message.role, leave };
+    const context = { link, session, annotator, memory, role: message.role, owner: message.owner, leave };
     current.screen = new Screen(context);
     show(current.screen.element);
     toolbar();
@@ -107,11 +107,12 @@ function finish(why) {
   const { link, screen, session, annotator } = current ?? {};
   screen?.remove?.();
   tools.replaceChildren(theme);
-  const mine = () => finishedScreen({ why, session, annotator, waiting: link?.outbox.size ?? 0, refused: link?.refusals ?? 0, again: () => { link?.close(); join(); } });
-  show(mine());
+  const given = () => ({ waiting: link?.outbox.size ?? 0, refused: link?.refusals.size ?? 0 });
+  const last = finishedScreen({ why, session, annotator, given: given(), again: () => { link?.close(); join(); } });
+  show(last);
   main.querySelector("h1").focus();
   // What is not stored yet is still being sent: the link lives on until all is acknowledged.
-  link?.on("pending", () => { if (main.querySelector(".finished")) show(mine()); });
+  link?.on("pending", () => setText(last.querySelector("#stored"), storedText(given())));
   if (current) current.screen = { message() {}, welcome() {}, help() {}, remove() {} };
 }
 

@@ -4,6 +4,7 @@ import { el, setText, signed } from "./dom.js";
 import { recall, remember } from "./memory.js";
 import { soon } from "./soon.js";
 
+const RATINGS = new Set(["press", "span"]);
 const MOST = 12;
 const KEPT = 100; // what can be undone after the page was closed and opened again
 
@@ -52,7 +53,19 @@ export class PressStrip {
     while (this.element.children.length > MOST) this.element.lastChild.remove();
   }
 
-  stored(uuid) {
+  /** Hear from the link what became of each press, and tell when what can be taken back may have changed. */
+  follow(link, changed) {
+    link.on("stored", ({ uuid, message }) => { this.stored(uuid, message); changed(); })
+      .on("dropped", ({ uuid, event }) => {
+        if (event?.kind === "undone") this.reopen(event.payload.uuid);
+        else this.remove(uuid);
+        changed();
+      });
+  }
+
+  stored(uuid, message) {
+    // One that an earlier page of this browser gave can be taken back here, too.
+    if (RATINGS.has(message.kind)) this.add(uuid, message.payload.value);
     if (!this.presses.has(uuid)) return;
     this.presses.get(uuid).node.classList.add("stored");
     this.keep();
@@ -81,6 +94,16 @@ export class PressStrip {
     this.keep();
     press.node.classList.add("undone");
     press.node.append(el("span", { class: "hidden", text: " (taken back)" }));
+  }
+
+  /** Taking it back was refused, so it counts. */
+  reopen(uuid) {
+    const press = this.presses.get(uuid);
+    if (!press?.undone) return;
+    press.undone = false;
+    this.keep();
+    press.node.classList.remove("undone");
+    press.node.querySelector(".hidden")?.remove();
   }
 
   remove(uuid) {

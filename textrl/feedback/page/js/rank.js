@@ -6,7 +6,7 @@ import { Board } from "./board.js";
 import { announce, button, count, el, setText, show } from "./dom.js";
 import { Keys, dialog } from "./keys.js";
 import { recall, remember } from "./memory.js";
-import { tick } from "./finished.js";
+import { askToFinish, tick } from "./finished.js";
 import { append, fromRanks, move, ranks, say, toggleTie, without } from "./order.js";
 import { Response } from "./response.js";
 
@@ -51,12 +51,13 @@ export class RankScreen {
     this.over = el("section", { class: "card narrow finished", id: "all-done", hidden: true }, tick(),
       el("h2", { class: "big", text: "All done. Thank you!" }),
       el("p", { text: "There is nothing left for you to compare. You may close this page." }),
-      el("p", { class: "soft", text: "Undo brings the last item back." }),
-      el("div", { class: "actions centre" }, button("Undo", () => this.undo(), { id: "undo-last" }),
+      this.again = el("p", { class: "soft", text: "Undo brings the last item back." }),
+      el("div", { class: "actions centre" }, this.undoLast = button("Undo", () => this.undo(), { id: "undo-last" }),
         button("Leave", () => this.context.leave(), { class: "primary" })));
     return el("div", {}, el("h1", { class: "hidden", text: `Compare responses: ${this.context.session}` }),
       el("div", { class: "rank-head" }, this.meter, this.done, this.pace,
-        button("Instructions", () => this.instructions(), { class: "quiet", id: "instructions" })),
+        button("Instructions", () => this.instructions(), { class: "quiet", id: "instructions" }),
+        this.context.owner ? button("Finish", () => askToFinish(this.link, this.context.leave), { class: "quiet", id: "finish" }) : null),
       this.agreement.element, this.wait, this.over, this.work_);
   }
 
@@ -228,7 +229,10 @@ export class RankScreen {
     this.refresh();
   }
 
-  allDone() {
+  /** @param {boolean} [closed] the session is over for everybody, so that nothing can be taken back */
+  allDone(closed = false) {
+    if (closed) this.given = [];
+    this.again.hidden = this.undoLast.hidden = closed;
     this.clear();
     this.stage("over");
     this.refresh();
@@ -237,20 +241,23 @@ export class RankScreen {
 
   // What comes from the server -----------------------------------------------------------------------
 
-  welcome({ view = {} }) {
+  welcome({ view = {}, finished }) {
     if (view.progress) this.progress(view.progress);
     if (view.agreement) this.agreement.show(view.agreement);
-    this.given = [...(view.given ?? view.undoable ?? [])];
+    const waiting = this.link.outbox.all();
+    const sent = waiting.filter(({ kind }) => kind === "ranked" || kind === "skipped").map(({ uuid }) => uuid);
+    const back = new Set(waiting.filter(({ kind }) => kind === "undone").map(({ payload }) => payload.uuid));
+    this.given = [...new Set([...(view.given ?? []), ...sent])].filter((uuid) => !back.has(uuid));
     this.text = view.instructions ?? this.text;
     // Back on the same item: what was already put in order stays.
-    if (view.item && (!this.item || this.item.item !== view.item.item)) this.open(view.item);
-    if (view.finished) this.allDone();
+    if (view.item && !finished && (!this.item || this.item.item !== view.item.item)) this.open(view.item);
+    if (view.finished || finished) this.allDone(finished);
     this.refresh();
   }
 
   message(message) {
     if (message.type === "item") { if (this.item?.item !== message.item) this.open(message); }
-    else if (message.type === "finished") this.allDone();
+    else if (message.type === "finished") this.allDone(message.all);
     else if (message.type === "progress") this.progress(message);
     else if (message.type === "agreement") this.agreement.show(message);
   }

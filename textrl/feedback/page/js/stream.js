@@ -61,6 +61,17 @@ export class Stream {
     if (this.waiting.length === 1) requestAnimationFrame(() => this.drawWaiting());
   }
 
+  /** The tokens of this text as the session has them; a server whose power failed may know fewer. */
+  keep(tokens) {
+    const known = new Set(tokens.map((token) => token.frame_id));
+    for (const [id, { node }] of this.tokens) {
+      if (known.has(id)) continue;
+      node.remove();
+      this.tokens.delete(id);
+    }
+    for (const token of tokens) this.token(token, true);
+  }
+
   drawWaiting() {
     const tokens = this.waiting.splice(0);
     for (const token of tokens) this.draw(token);
@@ -102,16 +113,21 @@ export class Stream {
   }
 
   rate(ids, value, uuid) {
-    const key = uuid ?? `server-${ids?.join()}-${value}`;
     // The credit that the server reports replaces the page's own guess.
-    this.unrate(key);
-    this.ratings.set(key, ids ?? []);
-    for (const id of ids ?? []) {
+    this.unrate(uuid);
+    this.ratings.set(uuid, ids);
+    for (const id of ids) {
       const token = this.tokens.get(id);
       if (!token) continue;
-      token.ratings.set(key, value);
+      token.ratings.set(uuid, value);
       this.shade(token);
     }
+  }
+
+  /** The ratings of this text as the session has them. */
+  restore(ratings) {
+    for (const key of [...this.ratings.keys()]) this.unrate(key);
+    for (const { frame_ids: ids, value, uuid } of ratings) this.rate(ids, value, uuid);
   }
 
   unrate(uuid) {

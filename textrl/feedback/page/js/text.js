@@ -29,8 +29,8 @@ export class TextScreen {
     this.delay = el("p", { class: "soft", id: "delay", text: "Not measured yet: the usual delay of people is assumed." });
     this.element = this.build();
     this.keys = new Keys(this.bindings());
-    this.link.on("stored", ({ uuid }) => this.strip.stored(uuid))
-      .on("dropped", ({ uuid }) => { this.strip.remove(uuid); this.stream.unrate(uuid); });
+    this.strip.follow(this.link, () => this.offerUndo());
+    this.link.on("dropped", ({ uuid }) => this.stream.unrate(uuid));
   }
 
   build() {
@@ -106,7 +106,7 @@ export class TextScreen {
     this.strip.add(uuid, value);
     soon(() => {
       this.stream.flash(value > 0);
-      this.undoButton.disabled = !this.strip.lastOpen();
+      this.offerUndo();
     });
   }
 
@@ -125,7 +125,7 @@ export class TextScreen {
     this.strip.add(uuid, value);
     this.stream.rate(range.ids, value, uuid);
     this.stream.clear();
-    this.undoButton.disabled = false;
+    this.offerUndo();
     announce(`Rated ${value > 0 ? "good" : "bad"}`);
   }
 
@@ -133,10 +133,13 @@ export class TextScreen {
     const uuid = this.strip.lastOpen();
     if (!uuid) return;
     this.link.send("undone", { uuid });
-    this.strip.undo(uuid);
-    this.stream.unrate(uuid);
-    this.undoButton.disabled = !this.strip.lastOpen();
+    this.strip.undo(uuid); // the colours go when the server says that what it taught is forgotten
+    this.offerUndo();
     announce("The last rating is taken back; what it taught is forgotten.");
+  }
+
+  offerUndo() {
+    this.undoButton.disabled = this.watching || !this.strip.lastOpen();
   }
 
   toggleTraining() {
@@ -158,10 +161,11 @@ export class TextScreen {
     if (view.panel) this.showPanel(view.panel);
     for (const sample of view.samples ?? []) this.showSample(sample);
     if (view.sample) this.stream.begin(view.sample);
-    for (const token of view.tokens ?? []) this.stream.token(token, true);
+    this.stream.keep(view.tokens ?? []);
+    this.stream.restore(view.ratings ?? []);
     if (view.delay) this.showDelay(view.delay);
     this.learned.view(view);
-    this.undoButton.disabled = this.watching || !this.strip.lastOpen();
+    this.offerUndo();
   }
 
   message(message) {
@@ -189,7 +193,7 @@ export class TextScreen {
 
   pressed({ uuid, value, credited }) {
     if (!this.strip.credit(uuid, credited)) {
-      this.strip.add(uuid, value, true);
+      this.strip.add(uuid, value, !this.link.outbox.waiting.has(uuid));
       this.stream.flash(value > 0);
     }
     if (Number.isFinite(credited)) announce(`${signed(value)}, for ${count(credited, "token")}`);

@@ -1,19 +1,18 @@
 /** Pause, single step, speed, next episode, reset: for environments and for streamed text. */
 
 import { announce, button, el, setText, show } from "./dom.js";
-import { dialog } from "./keys.js";
+import { askToFinish } from "./finished.js";
 
 const FASTEST_S = 0.02, SLOWEST_S = 2;
 
 export class Transport {
   /**
-   * @param {{link: Link, role: string}} context
+   * @param {{link: Link, role: string, owner: boolean, leave: function}} context
    * @param {{next: string, again: string, what: string}} words next: what comes after an episode; again: the
    *   same from its start; what: things per second
    */
-  constructor({ link, role, leave }, words) {
+  constructor({ link, role, owner, leave }, words) {
     this.link = link;
-    this.leave = leave;
     this.words = words;
     this.paused = true;
     this.watching = role === "viewer";
@@ -22,7 +21,7 @@ export class Transport {
     this.stepButton = button("One step", () => this.step(), { id: "step", ...off });
     this.nextButton = button(words.next, () => this.control("next_episode"), { id: "next", ...off });
     this.resetButton = button(words.again, () => this.reset(), { id: "reset", ...off });
-    this.finishButton = button("Finish", () => this.finish(), { id: "finish", ...off });
+    this.finishButton = button("Finish", () => askToFinish(link, leave), { id: "finish", disabled: this.watching && !owner });
     this.slider = el("input", { type: "range", id: "speed", min: 0, max: 100, step: 1, value: 50, ...off,
       on: { input: () => this.slide(), change: () => this.slide(true) } });
     this.speedText = el("output", { for: "speed", id: "speed-text" });
@@ -82,18 +81,6 @@ export class Transport {
   reset() {
     this.control("reset");
     announce(this.words.again);
-  }
-
-  finish() {
-    const said = el("p", { role: "alert" });
-    const end = () => {
-      if (this.link.finish()) box.close();
-      else setText(said, "There is no connection, so the session goes on. Finish it when the connection is back.");
-    };
-    const box = dialog("Finish the session?", el("p", { text: "It ends for everybody, and a last check sum of what was learnt is written. To come back later, leave instead." }),
-      said, el("div", { class: "transport" },
-        button("Finish for good", end, { class: "primary", id: "finish-yes" }),
-        button("Leave and come back later", () => { box.close(); this.leave(); })));
   }
 
   panel({ paused, speed }) {
