@@ -26,6 +26,9 @@ from textrl.feedback.store import GroupWriter, SessionInfo
 _log = logging.getLogger(__name__)
 #: Applied events between two digests of what was learnt.
 DIGEST_EVERY = 1000
+#: Seconds for which an event waits to be acknowledged before it is applied. A disk usually takes less, and the
+#: work of applying it would hold the acknowledgement up; a slow disk must not hold up frames.
+COURTESY_S = 0.005
 #: Frames whose step is remembered, for events about them.
 FRAMES = 4096
 
@@ -100,7 +103,7 @@ class Engine:
         self.steps: dict[int, int] = {}
         self.admit: Callable[[NewEvent], NewEvent] | None = getattr(machine, "admit", None)
         self._machine, self._writer, self._digest_every = machine, writer, digest_every
-        self._queue: SimpleQueue[Event | _Arrival | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[Event, threading.Event | None] | _Arrival | None] = SimpleQueue()
         self._ticking = self._stopping = False
         self._ticked_s = 0.0
         self._due_unix_s = 0.0
@@ -124,9 +127,14 @@ class Engine:
         """Look again whether a tick is due."""
         self._queue.put(None)
 
-    def stored(self, event: Event) -> None:
-        """An event is in the log. From the writer's thread, in the order of seq."""
-        self._queue.put(event)
+    def stored(self, event: Event, acknowledged: threading.Event | None = None) -> None:
+        """An event is in the log. From the writer's thread, in the order of seq.
+
+        Args:
+            event: The event.
+            acknowledged: Set when its sender is told that it is on the disk; None where nobody waits.
+        """
+        self._queue.put((event, acknowledged))
 
     def arrived(self, event: Event, client: Client) -> None:
         """A socket's joining is stored. From the writer's thread."""
@@ -157,7 +165,10 @@ class Engine:
                 self._apply(item.event)
                 self._welcome(item)
             elif item is not None:
-                self._apply(item)
+                event, acknowledged = item
+                if acknowledged is not None:
+                    acknowledged.wait(COURTESY_S)
+                self._apply(event)
             elif self._stopping and self._queue.empty():
                 return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -147,8 +148,9 @@ class Room:
             event = event if admit is None else admit(event)
         except BadEvent as refusal:
             raise Refused(refusal.code, str(refusal), sent.uuid) from None
-        logged = self._logged(client, sent.uuid, done)
-        self._submit(event, logged, self._acknowledge(client, done))
+        acknowledged = threading.Event()
+        logged = self._logged(client, sent.uuid, acknowledged, done)
+        self._submit(event, logged, self._acknowledge(client, acknowledged, done))
 
     def finish(self, client: Client, finish: Finish) -> None:
         """End the session.
@@ -178,7 +180,7 @@ class Room:
 
         def answer(event: Event | Exception | None) -> None:
             if isinstance(event, Event) and (event.session, event.annotator, event.kind) == mine:
-                self._acknowledge(client, done)(event)
+                self._acknowledge(client, threading.Event(), done)(event)
             elif isinstance(event, Exception):
                 self._bridge.post(done)  # nobody can tell now: the client keeps it and sends it again
             else:
@@ -194,12 +196,14 @@ class Room:
             )
         self.engine.clock.observe(t, received_s)
 
-    def _logged(self, client: Client, uuid: str, done: Callable[[], None]) -> Logged:
+    def _logged(
+        self, client: Client, uuid: str, acknowledged: threading.Event, done: Callable[[], None]
+    ) -> Logged:
         """Return what is called when an event is in the log: the machine gets it, before the disk has it."""
 
         def logged(outcome: Event | Exception) -> None:
             if isinstance(outcome, Event):
-                self.engine.stored(outcome)
+                self.engine.stored(outcome, acknowledged)
             elif isinstance(outcome, StoreError):
                 self._bridge.post(done)  # only the disk is at fault: the client keeps it and sends it again
             else:
@@ -207,9 +211,16 @@ class Room:
 
         return logged
 
-    def _acknowledge(self, client: Client, done: Callable[[], None]) -> Durable:
+    def _acknowledge(
+        self, client: Client, acknowledged: threading.Event, done: Callable[[], None]
+    ) -> Durable:
         """Return what is called when an event is on the disk."""
-        return lambda event: self._answer(client, {"type": "ack", "uuid": event.uuid, "seq": event.seq}, done)
+
+        def durable(event: Event) -> None:
+            self._answer(client, {"type": "ack", "uuid": event.uuid, "seq": event.seq}, done)
+            acknowledged.set()
+
+        return durable
 
     def _answer(self, client: Client, message: dict[str, Any], done: Callable[[], None]) -> None:
         def tell() -> None:
