@@ -40,7 +40,7 @@ class LiveMachine(ABC, Generic[T]):
         training: Whether presses are learnt from; the trainer's switch.
         step_s: Seconds that a step, or a token, stays on screen.
         screen: Frames that wait for their stamps.
-        presses: Presses heard while training was on.
+        presses: Presses, and passages that were rated, while training was on.
     """
 
     mode: str

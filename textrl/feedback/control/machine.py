@@ -64,11 +64,14 @@ class ControlMachine(LiveMachine[Shown | None]):
         self._pictures: Pictures | None = None
         if pictures and settings.frames:
             self._pictures = Pictures(settings, env)
+            # What cannot be drawn is refused before anybody comes, and what draws is loaded by then.
+            trial = make_env(settings, self._pictures.render_mode)
+            trial.reset(seed=settings.seed)
+            self._pictures.take(trial, None)
+            trial.close()
             if self._pictures.render_mode is not None:
                 env.close()
                 env = make_env(settings, self._pictures.render_mode)
-                env.reset(seed=settings.seed)
-                self._pictures.take(env, None)  # what cannot be drawn is refused before anybody comes
         self.learning: Learning = build_learning(settings, env)
         self.settings = self.learning.settings
         super().__init__(info, step_s=self.settings.step_s)

@@ -26,8 +26,8 @@ from textrl.feedback.store import GroupWriter, SessionInfo
 _log = logging.getLogger(__name__)
 #: Applied events between two digests of what was learnt.
 DIGEST_EVERY = 1000
-#: Seconds for which an event waits to be acknowledged before it is applied. A disk usually takes less, and the
-#: work of applying it would hold the acknowledgement up; a slow disk must not hold up frames.
+#: Seconds for which an event waits to be acknowledged before it is applied. A disk usually takes less, and
+#: the work of applying it would hold the acknowledgement up; a slow disk must not hold up frames.
 COURTESY_S = 0.005
 #: Frames whose step is remembered, for events about them.
 FRAMES = 4096

@@ -291,6 +291,7 @@ class TextMachine(LiveMachine[Appearing]):
         """Label a span's tokens with its value."""
         given, numbers = event.payload, list[int]()
         if self.training:
+            self.presses += 1
             first, last, value = int(given["start_token"]), int(given["end_token"]), float(given["value"])
             numbers = self.teaching.span(event.uuid, first, last, value)
         return [self._rated(numbers, given["value"], event.uuid), self.panel()]

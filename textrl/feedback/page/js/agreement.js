@@ -9,11 +9,12 @@ const COLUMNS = [
 ];
 
 export class Agreement {
-  constructor() {
+  /** @param {Element|null} finish the owner's button that ends the session */
+  constructor(finish) {
     this.values = new Map(COLUMNS.map(([name]) => [name, el("dd", { text: "–" })]));
     this.items = el("span", { class: "soft" });
     this.element = el("section", { class: "card agreement", hidden: true, "aria-label": "Agreement between annotators" },
-      el("div", { class: "row" }, el("h2", { text: "Agreement between annotators" }), this.items),
+      el("div", { class: "row" }, el("h2", { text: "Agreement between annotators" }), this.items, finish),
       this.figures = el("dl", {}, ...COLUMNS.map(([name, title]) => el("div", {}, el("dt", { text: title }), this.values.get(name)))));
   }
 

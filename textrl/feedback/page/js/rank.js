@@ -24,7 +24,8 @@ export class RankScreen {
     this.responses = [];
     this.given = []; // uuids of what can be taken back, oldest first
     this.board = new Board({ picked: (index) => this.pick(index), reordered: (order, index) => this.set(order, index) });
-    this.agreement = new Agreement();
+    this.finishButton = context.owner ? button("Finish", () => askToFinish(this.link, context.leave), { id: "finish" }) : null;
+    this.agreement = new Agreement(this.finishButton);
     this.element = this.build();
     this.keys = new Keys(this.bindings());
     this.active = () => this.work();
@@ -56,8 +57,7 @@ export class RankScreen {
         button("Leave", () => this.context.leave(), { class: "primary" })));
     return el("div", {}, el("h1", { class: "hidden", text: `Compare responses: ${this.context.session}` }),
       el("div", { class: "rank-head" }, this.meter, this.done, this.pace,
-        button("Instructions", () => this.instructions(), { class: "quiet", id: "instructions" }),
-        this.context.owner ? button("Finish", () => askToFinish(this.link, this.context.leave), { class: "quiet", id: "finish" }) : null),
+        button("Instructions", () => this.instructions(), { class: "quiet", id: "instructions" })),
       this.agreement.element, this.wait, this.over, this.work_);
   }
 
@@ -231,7 +231,10 @@ export class RankScreen {
 
   /** @param {boolean} [closed] the session is over for everybody, so that nothing can be taken back */
   allDone(closed = false) {
-    if (closed) this.given = [];
+    if (closed) {
+      this.given = [];
+      this.finishButton?.remove();
+    }
     this.again.hidden = this.undoLast.hidden = closed;
     this.clear();
     this.stage("over");
