@@ -72,7 +72,7 @@ class Run:
             config: The resolved settings, plain data.
             command: What the user typed, for the report.
             resume: Continue what is there.
-            precision: The forward pass's type, for the record.
+            precision: The forward pass's type, ``fp32`` or ``bf16``; one process after another has the same.
 
         Raises:
             UserError: When the folder holds something and `resume` is not set, when it belongs to
@@ -89,6 +89,7 @@ class Run:
             )
         if used and (path / CONFIG).is_file():
             _refuse_other_settings(path, plain)
+            _refuse_other_precision(path, precision)
         try:
             path.mkdir(parents=True, exist_ok=True)
             run = cls(path, plain, resumed=used)
@@ -186,20 +187,7 @@ class Run:
         self._started_s = time.monotonic()
 
     def _read(self, name: str) -> dict[str, Any]:
-        file = self.path / name
-        try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise UserError(
-                f"The file {file} is not JSON; delete it or start under another --name."
-            ) from error
-        if not isinstance(found, dict):
-            raise UserError(
-                f"The file {file} does not hold a JSON object; delete it or choose another --name."
-            )
-        return found
+        return _json(self.path / name)
 
     def _write(self, name: str, text: str) -> None:
         file = self.path / name
@@ -283,6 +271,16 @@ def _refuse_other_settings(path: Path, config: Mapping[str, Any]) -> None:
             )
 
 
+def _refuse_other_precision(path: Path, precision: str | None) -> None:
+    """``auto`` means another type on another machine, and a run would go on as none ever began."""
+    before = _json(path / ENVIRONMENT).get("precision")
+    if before and precision and before != precision:
+        raise UserError(
+            f"The run {path} was started in {before}, now it would go on in {precision}; set "
+            f"TEXTRL_PRECISION={before} in the environment or choose another --name."
+        )
+
+
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(value, Mapping) or not value:
         return {prefix: value}
@@ -290,6 +288,19 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     for key, inner in value.items():
         flat |= _flat(inner, f"{prefix}.{key}".lstrip("."))
     return flat
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """Return what a JSON file of a run folder holds; nothing where there is none."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(f"The file {file} is not JSON; delete it or start under another --name.") from error
+    if not isinstance(found, dict):
+        raise UserError(f"The file {file} does not hold a JSON object; delete it or choose another --name.")
+    return found
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

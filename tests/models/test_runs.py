@@ -47,6 +47,18 @@ def test_resume_with_other_settings_is_refused(tmp_path: Path) -> None:
         _run(tmp_path / "a", resume=True, config={**CONFIG, "train": {**CONFIG["train"], "seed": 1}})
 
 
+def test_resume_in_another_precision_is_refused(tmp_path: Path) -> None:
+    def start(precision: str | None, *, resume: bool = True) -> Run:
+        return Run.create(tmp_path / "a", config=CONFIG, command=[], resume=resume, precision=precision)
+
+    start("bf16", resume=False)
+    with pytest.raises(
+        UserError, match=r"started in bf16, now it would go on in fp32; set TEXTRL_PRECISION=b"
+    ):
+        start("fp32")
+    assert start("bf16").environment()["precision"] == "bf16"
+
+
 def test_another_process_is_kept_out(tmp_path: Path) -> None:
     run = _run(tmp_path / "a")
     code = (

@@ -9,11 +9,12 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from textrl import checkpoint
 from textrl.config import ConfigNode, build, to_plain
 from textrl.errors import UserError, did_you_mean
+from textrl.models.precision import PrecisionName, resolve_precision
 from textrl.pipelines.guided import at_place, build_beside
 from textrl.registry import Registry
 from textrl.report import write_report
@@ -62,7 +63,10 @@ def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, comma
     settings = getattr(learner, "settings", None)
     resolved = {"settings": to_plain(settings)} if is_dataclass(settings) else {}
     plain = to_plain(config) | resolved
-    record = Run.create(run_dir, config=plain, command=command, resume=resume)
+    # A setting of that name of somebody else's learner may mean something else.
+    wanted: Any = getattr(settings, "precision", None)
+    precision = resolve_precision(wanted).name if wanted in get_args(PrecisionName) else None
+    record = Run.create(run_dir, config=plain, command=command, resume=resume, precision=precision)
     folder = record.path / "checkpoints" / config.learner
     newest = checkpoint.latest(folder) if resume and folder.exists() else None
     if newest is not None:
