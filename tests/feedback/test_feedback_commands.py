@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 from textrl.cli import main
+from textrl.feedback.server.auth import lan_addresses
 from textrl.feedback.store import SessionInfo, open_store
 from textrl.feedback.verify import verify
 
@@ -44,6 +46,19 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("control --env MountainCar-v0 --simulate oracle --minutes 0", "--minutes is 0"),
         ("control --env MountainCar-v0 --token short", "16 plain characters"),
         ("control --env MountainCar-v0 --port 99999", "--port is 99999"),
+        ("control --env MountainCar-v0 --simulate nobody", "nobody"),
+        ("control --env MountainCar-v0 --simulate oracle --truth nosuch", "nosuch"),
+        ("control --env Acrobot-v1 --simulate oracle", "--truth module:function"),
+        ("control --env MountainCar-v0 --learner tamer --technique control_sharing", "--learner tamer+rl"),
+        ("control --env MountainCar-v0 --people 3", "--people belongs"),
+        ("text --model made --simulate nobody", "nobody"),
+        ("rank --items items.jsonl --simulate nobody", "nobody"),
+        ("rank --items items.jsonl --simulate oracle --truth rule", "--truth does nothing"),
+        ("rank --items items.jsonl --k 3", "--k belongs to --model"),
+        ("rank --items items.jsonl --most 0", "--most is 0"),
+        ("rank --items items.jsonl --instructions no.txt", "No such file or directory"),
+        ("rank --items items.jsonl --store items.jsonl", "items.jsonl"),
+        ("replay x --upto 0", "--upto is 0"),
         ("control --env MountainCar-v0 --store no/such/folder/s.sqlite", "no/such/folder"),
         ("rank", "--items FILE"),
         ("rank --items items.jsonl --model made --prompts p.txt", "--items FILE"),
@@ -56,11 +71,40 @@ def test_what_cannot_be_is_one_sentence_and_leaves_nothing_behind(
     here: Path, capsys: pytest.CaptureFixture[str], line: str, said: str
 ) -> None:
     before = sorted(os.listdir(here))
-    assert main(["feedback", *line.split(), *([] if "--port" in line else ["--port", "0"])]) == 2
+    port = [] if "--port" in line or line.startswith("replay") else ["--port", "0"]
+    assert main(["feedback", *line.split(), *port]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("textrl: error: ")
     assert said in error
     assert sorted(os.listdir(here)) == before
+
+
+def test_a_session_that_is_there_takes_no_other_items(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = open_store("s.sqlite")
+    store.create_session(SessionInfo(session="a", mode="rank", created=0.0, config={}, versions={}))
+    store.close()
+    there = ["--store", "s.sqlite", "--session", "a", "--port", "0"]
+    assert main(["feedback", "rank", "--items", "none.jsonl", "--most", "3", *there]) == 2
+    assert "with all that it shows; leave --items and --most out" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting needs root on Linux")
+def test_a_full_disk_at_the_start_is_one_sentence(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    disk = here / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        with contextlib.suppress(OSError):
+            (disk / "filler").write_bytes(b"x" * 16_384)
+        store = str(disk / "s.sqlite")
+        assert main(["feedback", "rank", "--items", "items.jsonl", "--store", store, "--port", "0"]) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error.startswith("textrl: error: ")
+        assert os.listdir(disk) == ["filler"]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.mark.parametrize(("host", "risky"), [("0.0.0.0", True), ("127.0.0.1", False), ("localhost", False)])
@@ -83,6 +127,7 @@ def test_a_session_of_another_kind_or_with_other_settings_is_not_gone_on_with(
         (["rank"], "textrl feedback control"),
         (["control", "--env", "CartPole-v1"], "env MountainCar-v0, not CartPole-v1"),
         (["control", "--seed", "4"], "seed 3, not 4"),
+        (["control", "--settings", "no.yaml"], "leave --settings out"),
     ):
         assert main(["feedback", *line, *start]) == 2
         assert said in capsys.readouterr().err
@@ -106,6 +151,33 @@ def feedback(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
+def links_of(process: subprocess.Popen[str]) -> dict[str, str]:
+    assert process.stdout is not None
+    links: dict[str, str] = {}
+    for line in process.stdout:
+        if found := re.match(r"(Open|Share): +(\S+)", line):
+            links[found[1]] = found[2]
+        if len(links) == 2:
+            break
+    return links
+
+
+@pytest.mark.skipif(not lan_addresses(), reason="this machine has no address but its own")
+def test_other_machines_reach_a_server_by_its_address_and_with_its_token_only(here: Path) -> None:
+    with feedback("rank", "--items", "items.jsonl", "--host", "0.0.0.0") as process:
+        share = links_of(process)["Share"]
+        address = share.partition("/login")[0]
+        assert address.startswith(f"http://{lan_addresses()[0]}:")
+        assert httpx.get(f"{address}/api/sessions").status_code == 401
+        assert httpx.get(f"{address}/login?token={'x' * 32}").status_code == 403
+        with httpx.Client(follow_redirects=True) as client:
+            assert client.get(share).status_code == 200
+            assert len(client.get(f"{address}/api/sessions").json()) == 1
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
 def test_a_pilot_study_runs_by_itself_and_can_be_gone_on_with_and_verified(here: Path) -> None:
     """Two simulated people rank everything; a restart finds them done; Ctrl-C ends with 0."""
     pilot = ["--simulate", "oracle", "--people", "2", "--events-per-s", "50"]
@@ -114,13 +186,7 @@ def test_a_pilot_study_runs_by_itself_and_can_be_gone_on_with_and_verified(here:
     assert first.returncode == 0, said
     assert "2 given" in said
     with feedback("rank", "--session", "rank-items-1") as second:
-        assert second.stdout is not None
-        links = {}
-        for line in second.stdout:
-            if found := re.match(r"(Open|Share): +(\S+)", line):
-                links[found[1]] = found[2]
-            if len(links) == 2:
-                break
+        links = links_of(second)
         with httpx.Client(follow_redirects=True) as client:
             assert client.get(links["Open"]).status_code == 200
             listed = client.get(links["Open"].partition("/login")[0] + "/api/sessions").json()

@@ -32,6 +32,8 @@ def test_press_see_undo_reload_finish(browser: Any, store: Path, visits: list[pa
         page.click("#press1")
         page.wait_for_function("() => document.querySelectorAll('.chip.stored').length === 3")
         page.wait_for_function("() => document.querySelectorAll('.map').length === 2")
+        # The return, the presses and beta: each a curve that is drawn.
+        page.wait_for_function("() => document.querySelectorAll('.u-wrap canvas').length === 3")
         page.keyboard.press("u")
         page.wait_for_selector(".chip.undone")
         page.keyboard.press(" ")

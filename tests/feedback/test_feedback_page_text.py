@@ -140,6 +140,42 @@ def test_a_passage_rated_without_a_connection_arrives_once_and_can_be_undone_by_
     pages.check_replay(store)
 
 
+def test_speed_theme_what_changed_and_a_model_that_fails(
+    browser: Any, tmp_path: Path, visits: list[pages.Visit], config: dict[str, Any]
+) -> None:
+    """With a strong H every rating shows in the texts after it, as tokens that are marked as changed."""
+    strong = config | {"beta": 50.0, "cap_nats": 50.0, "pause_s": 0.05}
+    store = tmp_path / "s.sqlite"
+    with pages.serving(store, [pages.info("bear", "text", strong)]) as server:
+        visits.append(visit := pages.Visit(browser, server))
+        page = visit.join("bear")
+        speed = page.text_content("#speed-text")
+        page.keyboard.press(".")
+        page.wait_for_function("old => document.querySelector('#speed-text').textContent !== old", arg=speed)
+        _pause(page)
+        for key in ("ArrowLeft", "Shift+ArrowLeft", "Shift+ArrowLeft", "+"):
+            page.keyboard.press(key)
+        page.wait_for_selector(".chip.good.stored")
+        page.keyboard.press("p")
+        changed = page.wait_for_selector(".stream .token.changed")
+        assert "without your ratings" in changed.get_attribute("title")
+        page.wait_for_selector(".past >> text=changed by you")
+        before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        page.click("#theme")
+        page.click("#theme")
+        after = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert {before, after} == {"rgb(244, 245, 248)", "rgb(13, 18, 23)"}
+        (room,) = server.rooms.values()
+        room.engine._machine.writer.draw = _fails
+        page.wait_for_selector(".stream-note >> text=out of memory")
+        page.wait_for_selector("[role=alert] .banner.bad >> text=out of memory")
+    assert "speed" in {event.payload["do"] for event in pages.stored(store, "bear", "control")}
+
+
+def _fails() -> Any:
+    raise MemoryError("out of memory")
+
+
 def test_drag_marks_a_passage(
     browser: Any, tmp_path: Path, visits: list[pages.Visit], config: dict[str, Any]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,14 +200,15 @@ def test_a_message_to_one_person_reaches_no_other(running: Running) -> None:
         assert next_of(bob, "panel", "pressed")["type"] == "pressed"
 
 
-def test_ten_thousand_messages_a_second_harm_nobody_else(tmp_path: Path) -> None:
+def test_ten_thousand_messages_as_fast_as_they_can_be_sent_harm_nobody_else(tmp_path: Path) -> None:
     """The flood is read no faster than allowed, told so, and stored whole; others are served meanwhile."""
-    limits = Limits(rate=2000.0, burst=100.0)
+    limits = Limits(rate=4000.0, burst=100.0)
     with serving(tmp_path, CountingMachine("rank"), limits=limits) as running:
         with running.join("flood") as flood, running.join("ada") as ada:
-            sent = [event("note", {"text": str(number)}) for number in range(2000)]
-            for one in sent:
-                send(flood, one)
+            sent = [event("note", {"text": str(number)}) for number in range(10_000)]
+            texts = [json.dumps(one) for one in sent]
+            flooding = threading.Thread(target=lambda: [flood.send(text) for text in texts])
+            flooding.start()
             for number in range(5):
                 note = event("note", {"text": f"ada {number}"})
                 send(ada, note)
@@ -217,14 +219,15 @@ def test_ten_thousand_messages_a_second_harm_nobody_else(tmp_path: Path) -> None
                 message = next_of(flood, "ack", "error")
                 kinds[message.get("code", "ack")] = kinds.get(message.get("code", "ack"), 0) + 1
                 acked |= {message["uuid"]} if message["type"] == "ack" else set()
+            flooding.join()
         assert acked == {one["uuid"] for one in sent}
-        assert 1 <= kinds["too_fast"] <= 5, "told, but not once a message"
+        assert 1 <= kinds["too_fast"] <= 100, "told, but not once a message"
         notes = [found for found in running.stored() if found.kind == "note"]
-        flooding = [found for found in notes if found.annotator == "flood"]
-        assert [found.payload["text"] for found in flooding] == [str(number) for number in range(2000)]
+        flood_notes = [found for found in notes if found.annotator == "flood"]
+        assert [found.payload["text"] for found in flood_notes] == [str(number) for number in range(10_000)]
         others = [found.seq for found in notes if found.annotator == "ada"]
         assert len(others) == 5
-        assert max(others) < flooding[-1].seq, "served meanwhile, and not after the flood"
+        assert max(others) < flood_notes[-1].seq, "served meanwhile, and not after the flood"
 
 
 KEYS = st.sampled_from(["type", "t", "uuid", "kind", "payload", "frame_id", "annotator", "client"])

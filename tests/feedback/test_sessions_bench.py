@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from textrl.bench.sessions import USUAL, judged
-from textrl.bench.sessions_load import events_per_second, spread, stored_uuids
+from textrl.bench.sessions_faults import cuts, kills, replayed
+from textrl.bench.sessions_load import FRAMES, events_per_second, fan_out, long_session, spread, stored_uuids
 from textrl.cli import main
 from textrl.feedback.events import server_event
 from textrl.feedback.store import SessionInfo, open_store
@@ -80,6 +82,34 @@ def test_spread_is_in_the_unit_that_it_says() -> None:
         "count": 100,
     }
     assert spread([]) == {"p50": 0.0, "p99": 0.0, "max": 0.0, "count": 0}
+
+
+@pytest.mark.parametrize(("fault", "trials"), [(kills, 1), (cuts, 3)])
+def test_a_real_server_is_killed_and_cut_while_keys_are_pressed(
+    tmp_path: Path, fault: Callable[..., dict[str, Any]], trials: int
+) -> None:
+    found = fault(tmp_path, trials)
+    assert (found["trials"], found["lost"], found["doubled"]) == (trials, 0, 0)
+    assert found["sent"] > trials
+    assert found["back_s"]["count"] == trials
+    again = replayed([found["store"]])
+    assert again["equal"] == again["digests"] > 0
+    assert again["events"] > found["sent"]
+
+
+def test_many_clients_of_a_real_server_are_measured(tmp_path: Path) -> None:
+    found = fan_out(tmp_path, 1.0, clients=3)
+    assert (found["sent"], found["lost"], found["doubled"]) == (15, 0, 0)
+    assert found["ack_ms"]["count"] == 15
+    assert 0 < found["frames_per_s"] < 1.2 * FRAMES
+    assert 0 < found["age_ms"]["p50"] <= found["age_ms"]["max"]
+
+
+def test_a_long_session_is_measured(tmp_path: Path) -> None:
+    found = long_session(tmp_path, 0.05)
+    assert found["lost"] == 0
+    assert found["acknowledged"] > 0
+    assert 0 < found["age_ms"]["p50"] <= found["age_ms"]["max"]
 
 
 def test_events_are_counted_as_the_store_has_them(tmp_path: Path) -> None:

@@ -113,8 +113,9 @@ class Served:
 
     def _drain(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            self._said.append(line.strip())
+        with process.stdout as lines:
+            for line in lines:
+                self._said.append(line.strip())
 
 
 def free_port() -> int:

@@ -6,7 +6,7 @@ What a session needs is imported when one starts.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -85,7 +85,12 @@ class Simulating:
             UserError: When an option does nothing or cannot be.
         """
         times = {"--events-per-s": self.events_per_s, "--minutes": self.minutes}
-        given = {**times, "--truth": self.truth}
+        given = {
+            **times,
+            "--truth": self.truth,
+            "--people": None if self.people == 1 else self.people,
+            "--people-seed": self.people_seed or None,
+        }
         if self.simulate is None:
             for option, value in given.items():
                 if value is not None:
@@ -174,9 +179,12 @@ def control(
         config = _settings(settings) | given
         if "env" not in config:
             raise UserError("A new control session needs --env, for example --env MountainCar-v0.")
+        advice = [name for name in ("technique", "beta") if name in given]
+        if advice and config.get("learner", "tamer") != "tamer+rl":
+            raise UserError(f"{_options(advice)} says how people advise SARSA; add --learner tamer+rl.")
         return resolved(config)
 
-    return _start("control", env or "control", make, given, serving, simulating)
+    return _start("control", env or "control", make, given, serving, simulating, _given(settings=settings))
 
 
 def text(
@@ -197,7 +205,7 @@ def text(
 
     Args:
         model: A registered model, a folder or a hub id; made is a small one with random weights.
-        prompts: A file of prompts that the model goes on from, in turn.
+        prompts: A file of prompts (JSON lines or parquet) that the model goes on from, in turn.
         seed: Keys the sampling.
         step_s: Seconds for each token.
         temperature: Of the sampling.
@@ -223,7 +231,8 @@ def text(
             _settings(settings) | given | _given(prompts=None if prompts is None else str(prompts))
         )
 
-    return _start("text", f"text-{Path(model or 'made').name}", make, given, serving, simulating)
+    making = _given(prompts=prompts, settings=settings)
+    return _start("text", f"text-{Path(model or 'made').name}", make, given, serving, simulating, making)
 
 
 def rank(
@@ -231,9 +240,9 @@ def rank(
     items: str | None = None,
     model: str | None = None,
     prompts: str | None = None,
-    k: int = 4,
-    temperature: Annotated[tuple[float, ...], _NAMES] = (1.0,),
-    max_new_tokens: int = 48,
+    k: int | None = None,
+    temperature: Annotated[tuple[float, ...], _NAMES] = (),
+    max_new_tokens: int | None = None,
     most: int | None = None,
     overlap: int | None = None,
     instructions: Path | None = None,
@@ -246,42 +255,46 @@ def rank(
     Args:
         items: A file with a prompt and 2 to 9 completions in each record.
         model: Instead of --items: the model that writes the responses before the session begins.
-        prompts: With --model: a file of prompts.
-        k: With --model: responses to each prompt, 2 to 9.
-        temperature: With --model: one or several, which the responses take in turn.
-        max_new_tokens: With --model: longest response.
+        prompts: With --model: a file of prompts (JSON lines or parquet).
+        k: With --model: responses to each prompt, 2 to 9; 4 by default.
+        temperature: With --model: one or several, which the responses take in turn; 1 by default.
+        max_new_tokens: With --model: longest response; 48 tokens by default.
         most: Only the first so many items.
         overlap: How many people get each item, 1 by default; 0 gives all items to everybody.
         instructions: A text file that annotators read first.
         seed: Keys everybody's order of items and of the responses.
     """
     given = _given(overlap=overlap, seed=seed)
+    writing = _given(k=k, temperature=temperature or None, max_new_tokens=max_new_tokens)
+    making = _given(items=items, model=model, prompts=prompts, most=most, instructions=instructions)
 
     def make() -> Mapping[str, Any]:
         from textrl.feedback.rank.items import rank_config
 
-        found, source = _items(items, model, prompts, k, temperature, max_new_tokens, most, seed or 0)
+        found, source = _items(items, model, prompts, writing, most, seed or 0)
         text = _read(instructions) if instructions else ""
         return rank_config(found, instructions=text, source=source, **given)
 
     title = f"rank-{Path(items or prompts or 'items').name.partition('.')[0]}"
-    return _start("rank", title, make, given, serving, simulating)
+    return _start("rank", title, make, given, serving, simulating, making | writing)
 
 
 def _items(
     items: str | None,
     model: str | None,
     prompts: str | None,
-    k: int,
-    temperature: tuple[float, ...],
-    max_new_tokens: int,
+    writing: Mapping[str, Any],
     most: int | None,
     seed: int,
 ) -> tuple[list[Any], dict[str, Any]]:
     """Return what is to be ranked, and where it comes from."""
     if (items is None) == (model is None) or (model is None) != (prompts is None):
         raise UserError("A new ranking session needs --items FILE, or --model MODEL and --prompts FILE.")
+    if most is not None and most < 1:
+        raise UserError(f"--most is {most}; it must be at least 1.")
     if items is not None:
+        if writing:
+            raise UserError(f"{_options(writing)} belongs to --model, which writes responses; leave it out.")
         from textrl.feedback.rank.items import read_items
 
         return list(read_items(items, most=most)), {"items": items}
@@ -293,27 +306,42 @@ def _items(
     def tick(done: int, of: int) -> None:
         print(f"textrl: responses to {done} of {of} prompts", file=sys.stderr, flush=True)
 
+    k, longest = writing.get("k", 4), writing.get("max_new_tokens", 48)
+    temperatures = tuple(writing.get("temperature", (1.0,)))
     made = generate_items(
         model,
         prompts,
         k=k,
-        temperatures=temperature,
-        max_new_tokens=max_new_tokens,
+        temperatures=temperatures,
+        max_new_tokens=longest,
         seed=seed,
         most=most,
         tick=tick,
     )
-    source = {"model": model, "prompts": prompts, "k": k, "temperature": list(temperature)}
-    return list(made), source | {"max_new_tokens": max_new_tokens}
+    source = {"model": model, "prompts": prompts, "k": k, "temperature": list(temperatures)}
+    return list(made), source | {"max_new_tokens": longest}
 
 
 def _start(
-    mode: str, title: str, make: Any, given: Mapping[str, Any], serving: Serving, simulating: Simulating
+    mode: str,
+    title: str,
+    make: Any,
+    given: Mapping[str, Any],
+    serving: Serving,
+    simulating: Simulating,
+    making: Mapping[str, Any],
 ) -> int:
+    """Serve; `making` are options of a new session that an existing one has no use for."""
     crowd = simulating.crowd()
+    if serving.session == "" or not serving.store.strip():
+        raise UserError("--session and --store must not be empty.")
     from textrl.feedback.server.starting import start
 
-    return start(mode, title, make, given, serving.options(), crowd)
+    return start(mode, title, make, given, serving.options(), crowd, [_options([key]) for key in making])
+
+
+def _options(names: Iterable[str]) -> str:
+    return " and ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -333,7 +361,10 @@ def _settings(file: Path | None) -> dict[str, Any]:
     try:
         found = yaml.safe_load(_read(file))
     except yaml.YAMLError as error:
-        raise UserError(f"{file} is no YAML: {' '.join(str(error).split())}.") from error
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f", line {mark.line + 1}"
+        why = getattr(error, "problem", None) or "it cannot be read"
+        raise UserError(f"{file}{where}: no YAML ({why}).") from error
     if not isinstance(found, dict):
         raise UserError(f"{file} must hold settings, one 'name: value' a line.")
     return {str(key): value for key, value in found.items()}
@@ -343,4 +374,5 @@ def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read: {error}.") from error
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise UserError(f"{file} cannot be read ({why}); check its path.") from error

@@ -97,6 +97,8 @@ def replay(
     Returns:
         0; 1 when a digest that the server logged is another than the replay's.
     """
+    if upto is not None and upto < 1:
+        raise UserError(f"--upto is {upto}; events are numbered from 1.")
     from textrl.feedback.replay import replay as run
 
     opened = _open(store)

@@ -9,6 +9,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from textrl.errors import UserError
+
 if TYPE_CHECKING:
     from textrl.feedback.server.serving import Server
     from textrl.feedback.server.starting import Crowd
@@ -28,6 +30,24 @@ class People:
         self._process: subprocess.Popen[str] | None = None
         self._watching: threading.Thread | None = None
         self._output = ""
+
+    @staticmethod
+    def check(crowd: Crowd, info: SessionInfo) -> None:
+        """Refuse people who cannot be, before there is a session.
+
+        Raises:
+            UserError: When there is no such preset, or they cannot know what the session is about.
+        """
+        if info.mode == "rank":
+            from textrl.feedback.people.ranking import labeler
+
+            labeler(crowd.preset)
+            if crowd.truth is not None:
+                raise UserError("--truth does nothing in a ranking session; leave it out.")
+        else:
+            from textrl.feedback.people.watching import trainer_for
+
+            trainer_for(info.mode, str(info.config.get("env", "")), crowd.truth, {"preset": crowd.preset})
 
     def start(self) -> None:
         """Start the process, if there is a crowd."""
@@ -68,6 +88,7 @@ class People:
         """Print what each of them did; return the exit code."""
         if self._process is None:
             return 0
+        lost = 0
         for one in self._summaries():
             acks, ages = one["ack_s"], one["frame_age_s"]
             line = f"{one['name']}: {one['did']} given, {one['acknowledged']} events stored"
@@ -81,7 +102,8 @@ class People:
             if one["refused"]:
                 line += f"; refused: {one['refused'][0]}"
             print(line)  # noqa: T201
-        return 0 if self._process.returncode == 0 else 1
+            lost += one["waiting"]
+        return 0 if self._process.returncode == 0 and not lost else 1
 
     def _summaries(self) -> list[dict[str, Any]]:
         lines = self._output.strip().splitlines()

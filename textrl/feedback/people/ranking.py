@@ -40,6 +40,17 @@ LABELERS = {
 }
 
 
+def labeler(preset: str) -> Labeler:
+    """Return a simulated labeler.
+
+    Raises:
+        UserError: When there is none of that name.
+    """
+    if preset not in LABELERS:
+        raise UserError(f"There is no simulated labeler '{preset}'.{did_you_mean(preset, LABELERS)}")
+    return LABELERS[preset]
+
+
 class Ranker:
     """A person in a ranking session.
 
@@ -63,9 +74,7 @@ class Ranker:
         Raises:
             UserError: When there is no such preset.
         """
-        if preset not in LABELERS:
-            raise UserError(f"There is no simulated labeler '{preset}'.{did_you_mean(preset, LABELERS)}")
-        self.labeler, self.line = LABELERS[preset], Line(link, name, self._take)
+        self.labeler, self.line = labeler(preset), Line(link, name, self._take)
         self._rng = np.random.default_rng([seed, *name.encode()])
         self._pause_s = 1.0 / (rate or 1.0)
         self._items: asyncio.Queue[dict[str, Any]] = asyncio.Queue()

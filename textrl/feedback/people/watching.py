@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -136,16 +136,32 @@ class Presser:
 
     def _make(self, welcome: dict[str, Any]) -> Watcher:
         view, given = welcome["view"], dict(self._settings)
-        if welcome["mode"] == "control":
-            given["truth"] = self._truth or _truth_of(str(view.get("env", "")), str(given["preset"]))
         panel = view.get("panel", {})
         if self._rate is not None and "speed" in panel:
             # Keys a judged step: one with a probability, or one and perhaps more.
             each = self._rate * float(panel["speed"])
             given["p_press"], given["multi_press"] = min(1.0, each), max(0.0, 1.0 - 1.0 / max(each, 1e-9))
-        if given.get("truth") is None:
-            given.pop("truth", None)
-        return make_trainer(given, _likes if welcome["mode"] == "text" and not self._truth else None)
+        return trainer_for(welcome["mode"], str(view.get("env", "")), self._truth, given)
+
+
+def trainer_for(mode: str, env: str, truth: str | None, given: Mapping[str, Any]) -> Watcher:
+    """Return a simulated trainer for a session.
+
+    Args:
+        mode: ``control`` or ``text``.
+        env: The environment of a control session.
+        truth: What the trainer knows; None takes what fits the session.
+        given: Its settings, ``preset`` among them.
+
+    Raises:
+        UserError: When there is no such preset or truth, or none for the environment.
+    """
+    settings = dict(given)
+    if mode == "control":
+        truth = truth or _truth_of(env, str(given["preset"]))
+    if truth is not None:
+        settings["truth"] = truth
+    return make_trainer(settings, _likes if mode == "text" and truth is None else None)
 
 
 def make_trainer(given: dict[str, Any], truth: Callable[[Any, int], float] | None = None) -> Watcher:

@@ -126,7 +126,7 @@ def host_names(host: str, port: int, allowed: Iterable[str] = ()) -> frozenset[s
     """
     names = set(LOOPBACK) if is_loopback(host) or host in ("0.0.0.0", "::") else {host}
     if host in ("0.0.0.0", "::"):
-        names |= {socket.gethostname(), socket.getfqdn()}
+        names |= {socket.gethostname(), socket.getfqdn(), *lan_addresses()}
         # A machine may have no name of its own; --allow-host says it then.
         with contextlib.suppress(OSError):
             names |= {str(found[4][0]) for found in socket.getaddrinfo(socket.gethostname(), None)}
@@ -135,6 +135,14 @@ def host_names(host: str, port: int, allowed: Iterable[str] = ()) -> frozenset[s
     return frozenset(
         name.lower() for name in whole | {*allowed} | {_with_port(name, port) for name in allowed}
     )
+
+
+def lan_addresses() -> list[str]:
+    """Return the address under which this machine reaches others, where it has one; sends nothing."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # an address of documentation: only the route is looked up
+        return [str(probe.getsockname()[0])]
+    return []
 
 
 def _with_port(name: str, port: int) -> str:

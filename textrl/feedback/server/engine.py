@@ -263,6 +263,8 @@ class Engine:
         self._submit(event, self.stored)
 
     def _fail(self, sentence: str, event: Event | None = None) -> None:
+        if self.failed is not None:
+            return
         self.failed = " ".join(sentence.split())
         where = "" if event is None else f" (event {event.seq})"
         _log.error("session %s stopped%s: %s", self.info.session, where, self.failed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import signal
 import socket
 import sys
@@ -17,7 +18,7 @@ import uvicorn
 from textrl.errors import UserError
 from textrl.feedback.machine import Machine
 from textrl.feedback.server.app import build_app
-from textrl.feedback.server.auth import Tokens, host_names
+from textrl.feedback.server.auth import Tokens, host_names, lan_addresses
 from textrl.feedback.server.engine import DIGEST_EVERY, Engine, Progress
 from textrl.feedback.server.hub import Bridge, Hub
 from textrl.feedback.server.limits import Limits
@@ -25,6 +26,7 @@ from textrl.feedback.server.room import Room, storage_message
 from textrl.feedback.server.sockets import Socket
 from textrl.feedback.store import FeedbackStore, GroupWriter, SessionInfo
 
+_log = logging.getLogger(__name__)
 #: Bytes that the kernel holds for a reader: whole seconds of frames would wait there else, growing old.
 SEND_BUFFER = 128 * 1024
 #: Seconds after which a peer that takes nothing is gone.
@@ -99,7 +101,9 @@ class Server:
         """
         token = self.tokens.owner if owner else self.tokens.join
         more = "" if session is None else f"&session={quote(session, safe='')}"
-        address = self._address(socket.gethostname()) if elsewhere else self.address
+        # The address rather than the name: few networks know the names of the machines in them.
+        name = next(iter(lan_addresses()), socket.gethostname())
+        address = self._address(name) if elsewhere else self.address
         return f"{address}/login?token={quote(token, safe='')}{more}"
 
     def _address(self, name: str) -> str:
@@ -190,7 +194,8 @@ class Server:
             stopping.cancel()
 
     def _on_storage(self, ok: bool, sentence: str) -> None:
-        """Tell every page at once. From the writer's thread."""
+        """Tell every page, and who started the server, at once. From a thread of the store."""
+        _log.error("%s", "Storing works again." if ok else sentence)
 
         def tell() -> None:
             self.storage = (ok, sentence)

@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -94,6 +94,7 @@ def start(
     changed: Mapping[str, Any],
     options: ServerOptions,
     crowd: Crowd | None = None,
+    making: Sequence[str] = (),
 ) -> int:
     """Serve a session until it is interrupted; return 0.
 
@@ -104,6 +105,7 @@ def start(
         title: What a new session's name begins with.
         make_config: Makes the config of a new session; only called for one.
         changed: Settings that were given, by key: they must not differ from an existing session's.
+        making: Options that were given and only say how a new session is made.
         options: Where.
         crowd: Simulated people, or None.
 
@@ -111,6 +113,7 @@ def start(
         UserError: When something cannot be used; nothing is left half made.
     """
     check_installed()
+    from textrl.feedback.people.process import People
     from textrl.feedback.server.auth import Tokens, is_loopback, make_tokens
     from textrl.feedback.server.serving import Server, bind
 
@@ -128,8 +131,10 @@ def start(
         opened = None
         if _is_there(options.store):
             opened = stack.enter_context(closing(open_store(options.store)))
-        info, machine, progress, new = _session(opened, mode, title, make_config, changed, options)
+        info, machine, progress, new = _session(opened, mode, title, make_config, changed, making, options)
         stack.callback(machine.close)
+        if crowd is not None:
+            People.check(crowd, info)
         store = opened or stack.enter_context(closing(open_store(options.store)))
         tokens = make_tokens(_token_file(options.store), token)
         if new:
@@ -197,6 +202,7 @@ def _session(
     title: str,
     make_config: Callable[[], Mapping[str, Any]],
     changed: Mapping[str, Any],
+    making: Sequence[str],
     options: ServerOptions,
 ) -> tuple[SessionInfo, Machine, Progress, bool]:
     """Return the session to serve with its machine, and whether it is new, and not stored yet."""
@@ -205,7 +211,7 @@ def _session(
     known = {} if store is None else {info.session: info for info in store.sessions()}
     name = options.session or _fresh(title, known)
     if store is not None and name in known:
-        info = _known(known[name], store, mode, changed)
+        info = _known(known[name], store, mode, changed, making)
         machine, progress = resume(store, info)
     else:
         # As it will be read back: lists where tuples are.
@@ -217,7 +223,9 @@ def _session(
     return info, machine, progress, name not in known
 
 
-def _known(info: SessionInfo, store: FeedbackStore, mode: str, changed: Mapping[str, Any]) -> SessionInfo:
+def _known(
+    info: SessionInfo, store: FeedbackStore, mode: str, changed: Mapping[str, Any], making: Sequence[str]
+) -> SessionInfo:
     """Check that a session is what the command line says.
 
     Raises:
@@ -235,6 +243,11 @@ def _known(info: SessionInfo, store: FeedbackStore, mode: str, changed: Mapping[
                 f"The session '{name}' was started with {key} {info.config.get(key)}, not {value}; leave "
                 "the option out to go on, or choose another --session."
             )
+    if making:
+        raise UserError(
+            f"The session '{name}' is there already, with all that it shows; leave {' and '.join(making)} "
+            "out to go on, or choose another --session."
+        )
     theirs, ours = dict(info.versions), versions()
     other = [key for key in theirs if key in ours and theirs[key] != ours[key]]
     if other:

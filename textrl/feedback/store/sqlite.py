@@ -71,17 +71,25 @@ class SqliteStore:
             raise UserError(f"{path}: there is no such store of feedback sessions.")
         if not self.path.parent.is_dir():
             raise UserError(f"{path}: the folder '{self.path.parent}' does not exist; make it first.")
+        new = {file for file in (self.path, Path(f"{self.path}.lock")) if not file.exists()}
         try:
             if readonly:
                 self._reader().close()
             else:
                 self._open_for_writing()
         except sqlite3.Error as error:
-            self.close()
+            self._undo(new)
             raise UserError(f"{path}: this is no feedback store that can be opened ({error}).") from None
         except BaseException:
-            self.close()
+            self._undo(new)
             raise
+
+    def _undo(self, new: set[Path]) -> None:
+        """Leave nothing behind of a store that could not be opened."""
+        held = self._lock is not None
+        self.close()
+        for file in new if held else ():
+            file.unlink(missing_ok=True)
 
     @property
     def url(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from pathlib import Path
@@ -96,6 +97,7 @@ def take_lock(path: Path) -> int:
             f"{path}: another server (process {owner}) writes this store; stop it, or give this one another "
             "file."
         ) from None
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, str(os.getpid()).encode(), 0)
+    with contextlib.suppress(OSError):  # a full disk: who holds it is worth knowing, and no more than that
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
     return handle
