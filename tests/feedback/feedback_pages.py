@@ -88,6 +88,15 @@ def stored(path: Path, session: str, *kinds: str) -> list[Event]:
         store.close()
 
 
+def await_stored(page: Any, path: Path, session: str, kind: str, count: int) -> list[Event]:
+    """Wait until so many events of a kind are in the log, whatever a page's timers take; return them."""
+    end = time.monotonic() + 60
+    while len(found := stored(path, session, kind)) < count and time.monotonic() < end:
+        page.wait_for_timeout(50)
+    assert len(found) == count, found
+    return found
+
+
 def check_replay(path: Path) -> None:
     """Check that the log of a store is whole, and gives every machine the parameters that were logged."""
     store = open_store(path, readonly=True)

@@ -220,16 +220,16 @@ def test_speed_next_episode_and_the_same_again(browser: Any, store: Path, visits
         page = visit.join("car")
         page.wait_for_function("() => window.textrlFrameAge.length > 3")
         speed = page.text_content("#speed-text")
-        page.keyboard.press(".")
-        page.wait_for_function("old => document.querySelector('#speed-text').textContent !== old", arg=speed)
-        page.keyboard.press("n")
-        page.wait_for_selector(".facts:has-text('Episode 2')")
-        page.keyboard.press("r")
-        page.keyboard.press(",")
+        for count, key in enumerate((".", "n", "r", ","), start=1):
+            page.keyboard.press(key)
+            controls = pages.await_stored(page, store, "car", "control", count)
+            if key == ".":
+                assert page.text_content("#speed-text") != speed
+            elif key == "n":
+                page.wait_for_selector(".facts:has-text('Episode 2')")
         page.wait_for_function("old => document.querySelector('#speed-text').textContent === old", arg=speed)
-        pages.wait_until_stored(page)
         visit.check_quiet()
-    given = [event.payload for event in pages.stored(store, "car", "control")]
+    given = [event.payload for event in controls]
     assert [one["do"] for one in given] == ["speed", "next_episode", "reset", "speed"]
     faster, slower = (one["value"] for one in given if one["do"] == "speed")
     assert faster < CAR["step_s"]

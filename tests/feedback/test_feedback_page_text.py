@@ -152,6 +152,7 @@ def test_speed_theme_what_changed_and_a_model_that_fails(
         speed = page.text_content("#speed-text")
         page.keyboard.press(".")
         page.wait_for_function("old => document.querySelector('#speed-text').textContent !== old", arg=speed)
+        pages.await_stored(page, store, "bear", "control", 1)
         _pause(page)
         for key in ("ArrowLeft", "Shift+ArrowLeft", "Shift+ArrowLeft", "+"):
             page.keyboard.press(key)
