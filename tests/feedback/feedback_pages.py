@@ -196,3 +196,12 @@ class Visit:
     def close(self) -> None:
         """Close the browser window."""
         self.context.close()
+
+
+@contextmanager
+def joined(browser: Any, store: Path, session: SessionInfo, visits: list[Visit]) -> Iterator[Visit]:
+    """Serve one session, and let somebody join it; the browser window outlives the server."""
+    with serving(store, [session]) as server:
+        visits.append(visit := Visit(browser, server))
+        visit.join(session.session)
+        yield visit

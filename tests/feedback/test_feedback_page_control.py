@@ -105,9 +105,8 @@ def test_a_press_during_an_outage_arrives_once(browser: Any, store: Path, visits
 def test_a_network_that_is_gone_is_told_at_once_and_a_session_does_not_end_without_it(
     browser: Any, store: Path, visits: list[pages.Visit]
 ) -> None:
-    with pages.serving(store, [pages.info("car", "control", CAR)]) as server:
-        visits.append(visit := pages.Visit(browser, server))
-        page = visit.join("car")
+    with pages.joined(browser, store, pages.info("car", "control", CAR), visits) as visit:
+        page = visit.page
         page.wait_for_function("() => window.textrlFrameAge.length > 1")
         visit.context.set_offline(True)  # no socket is closed by it: packets just go nowhere
         page.wait_for_selector("#link-state[data-state=lost]", timeout=5000)
@@ -127,9 +126,8 @@ def test_a_network_that_is_gone_is_told_at_once_and_a_session_does_not_end_witho
 def test_two_presses_of_a_switch_before_the_answer_switch_back(
     browser: Any, store: Path, visits: list[pages.Visit]
 ) -> None:
-    with pages.serving(store, [pages.info("car", "control", CAR)]) as server:
-        visits.append(visit := pages.Visit(browser, server))
-        page = visit.join("car")
+    with pages.joined(browser, store, pages.info("car", "control", CAR), visits) as visit:
+        page = visit.page
         page.wait_for_function("() => window.textrlFrameAge.length > 1")
         visit.context.set_offline(True)
         page.wait_for_selector("#link-state[data-state=lost]")

@@ -33,9 +33,8 @@ def test_press_mark_undo_reload(
     browser: Any, tmp_path: Path, visits: list[pages.Visit], config: dict[str, Any]
 ) -> None:
     store = tmp_path / "s.sqlite"
-    with pages.serving(store, [pages.info("bear", "text", config)]) as server:
-        visits.append(visit := pages.Visit(browser, server))
-        page = visit.join("bear")
+    with pages.joined(browser, store, pages.info("bear", "text", config), visits) as visit:
+        page = visit.page
         page.wait_for_function("() => document.querySelectorAll('.token').length > 8")
         assert HOSTILE in page.text_content(".stream .prompt-text")
         page.keyboard.press("+")
@@ -94,9 +93,8 @@ def test_a_word_that_is_clicked_while_training_is_off_is_rated_in_the_log_only(
     browser: Any, tmp_path: Path, visits: list[pages.Visit], config: dict[str, Any]
 ) -> None:
     store = tmp_path / "s.sqlite"
-    with pages.serving(store, [pages.info("bear", "text", config)]) as server:
-        visits.append(visit := pages.Visit(browser, server))
-        page = visit.join("bear")
+    with pages.joined(browser, store, pages.info("bear", "text", config), visits) as visit:
+        page = visit.page
         _pause(page)
         page.keyboard.press(" ")
         page.wait_for_selector("#training[aria-pressed=false]")

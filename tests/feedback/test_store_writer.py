@@ -118,6 +118,32 @@ def test_a_disk_that_fails_is_told_and_nothing_is_called_safe_meanwhile(
     assert durable == list(store.events("s"))
 
 
+def test_a_question_that_cannot_be_answered_stops_no_acknowledgement(
+    store: Flaky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Any] = []
+    durable: list[Any] = []
+    (known,) = store.append([made_event()])
+    writer = GroupWriter(store)
+    writer.ask(known.uuid, answers.append)
+    writer.ask("another", answers.append)
+    writer.close()
+    assert answers == [known, None]
+
+    def breaks(uuid: str) -> Event | None:
+        raise RuntimeError("what nobody thought of")
+
+    monkeypatch.setattr(store, "find", breaks)
+    answered = threading.Event()
+    writer = GroupWriter(store)
+    writer.ask(known.uuid, lambda found: (answers.append(found), answered.set()))  # type: ignore[func-returns-value]
+    assert answered.wait(60)
+    writer.submit(made_event(), lambda done: None, durable.append)
+    writer.close()
+    assert isinstance(answers[-1], RuntimeError)
+    assert len(durable) == 1
+
+
 def test_what_the_disk_never_took_is_never_called_safe(store: Flaky) -> None:
     store.sync_fails = lambda: RuntimeError("what nobody thought of")
     logged: list[Any] = []

@@ -30,6 +30,7 @@ class People:
         self._process: subprocess.Popen[str] | None = None
         self._watching: threading.Thread | None = None
         self._output = ""
+        self._sent_home = False
 
     @staticmethod
     def check(crowd: Crowd, info: SessionInfo) -> None:
@@ -78,6 +79,7 @@ class People:
     def close(self) -> None:
         """Send the people home."""
         if self._process is not None and self._process.poll() is None:
+            self._sent_home = True
             self._process.terminate()
         if self._watching is not None:
             self._watching.join(15.0)
@@ -103,7 +105,8 @@ class People:
                 line += f"; refused: {one['refused'][0]}"
             print(line)  # noqa: T201
             lost += one["waiting"]
-        return 0 if self._process.returncode == 0 and not lost else 1
+        # What was under way when the server was stopped is no loss: Ctrl-C is an ordinary end.
+        return 0 if self._process.returncode == 0 and (self._sent_home or not lost) else 1
 
     def _summaries(self) -> list[dict[str, Any]]:
         lines = self._output.strip().splitlines()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from textrl.feedback.events import Event
-from textrl.feedback.store.base import FeedbackStore, StoreError
+from textrl.feedback.store.base import FeedbackStore
 from textrl.feedback.store.worker import RETRY_S, Worker
 
 T = TypeVar("T")
@@ -75,7 +75,9 @@ class Syncer(Worker):
     def _found(self, uuid: str) -> Event | Exception | None:
         try:
             return self._store.find(uuid)
-        except StoreError as error:
+        except (
+            Exception
+        ) as error:  # the answer says so; others' acknowledgements must not end with this thread
             return error
 
     def _synchronised(self) -> bool:
