@@ -7,10 +7,12 @@ reduction before the optimizer step gives each process the gradient of one proce
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable, Mapping
 
 import torch
+import torch.distributed
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ BUCKET = 16 * 2**20
 
 
 def make_accelerator(cpu: bool | None = None) -> Accelerator:
-    """Return an Accelerator of all the processes that were launched.
+    """Return an Accelerator of all the processes that were launched; at its end the process leaves them.
 
     Args:
         cpu: True keeps the processes on the CPU (gloo); None uses the GPU where there is one.
@@ -38,7 +40,20 @@ def make_accelerator(cpu: bool | None = None) -> Accelerator:
             f"{wanted} processes were launched but accelerate joined {accelerator.num_processes}; "
             f"launch with 'torchrun --nproc_per_node {wanted}'."
         )
+    if wanted > 1:
+        atexit.unregister(leave_group)
+        atexit.register(leave_group)
     return accelerator
+
+
+def leave_group() -> None:
+    """Leave the group of processes; does nothing where there is none.
+
+    Gloo's threads hold tensors: those that outlive the interpreter abort the process at its end, now and
+    then and after all work was done (https://github.com/pytorch/pytorch/pull/179291).
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def share(accelerator: Accelerator, count: int) -> slice:

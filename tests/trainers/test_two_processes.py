@@ -20,17 +20,22 @@ from textrl.errors import UserError
 HERE = Path(__file__).parent
 
 
+def launch(script: list[str]) -> None:
+    """Run a script with its arguments in two processes and wait for both."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    root = str(HERE.parent.parent)
+    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [*launcher, *script]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes ended with."""
     folder = tmp_path_factory.mktemp("shared")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += [str(HERE / "trainers_job.py"), str(folder), "share"]
-    root = str(HERE.parent.parent)
-    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
-    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+    launch([str(HERE / "trainers_job.py"), str(folder), "share"])
     assert [(folder / f"world-{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
     return folder
 
@@ -54,6 +59,23 @@ def test_two_processes_train_like_one(shared: Path, job: str, kind: str) -> None
             assert own[name] == pytest.approx(other[name], rel=2e-6, abs=1e-6), name
     # The log is the main process's alone.
     assert json.loads((shared / f"{job}-{kind}-1.json").read_text()) == []
+
+
+def test_a_process_leaves_the_group_before_the_interpreter_ends(tmp_path: Path) -> None:
+    """Whoever stays in it is aborted now and then, by a thread of gloo that outlives the interpreter."""
+    job = tmp_path / "job.py"
+    job.write_text(
+        "import atexit, pathlib, sys, torch.distributed as group\n"
+        "def tell():  # registered first, so called last\n"
+        "    pathlib.Path(sys.argv[1], f'{rank}').write_text(f'{joined} {group.is_initialized()}')\n"
+        "atexit.register(tell)\n"
+        "from textrl.distributed import make_accelerator\n"
+        "rank = [make_accelerator(cpu=True) for _ in range(2)][0].process_index\n"
+        "joined = group.is_initialized()\n",
+        encoding="utf-8",
+    )
+    launch([str(job), str(tmp_path)])
+    assert [(tmp_path / str(rank)).read_text() for rank in (0, 1)] == ["True False"] * 2
 
 
 def test_processes_that_did_not_join_are_found_out(
