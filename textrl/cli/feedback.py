@@ -6,112 +6,24 @@ What a session needs is imported when one starts.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Group, Parameter
 
 from textrl.cli import feedback_store
+from textrl.cli.feedback_serving import (
+    NAMES,
+    Serving,
+    Simulating,
+    given_of,
+    options_of,
+    read_settings,
+    read_text,
+    start_session,
+)
 from textrl.errors import UserError
-
-if TYPE_CHECKING:
-    from textrl.feedback.server.starting import Crowd, ServerOptions
-
-_NAMES = Parameter(consume_multiple=True, negative="", show_default=False)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Serving:
-    """Where the session is kept and served.
-
-    Attributes:
-        store: A SQLite file, or postgresql://user:password@host/database.
-        session: The session's name; an existing one goes on. A new name by default.
-        host: The address to listen at.
-        port: The port; 0 takes a free one.
-        token: What opens the server, 16 characters or more; random by default (or TEXTRL_TOKEN).
-        allow_host: A further name under which browsers reach the server; may be repeated.
-    """
-
-    store: str = "sessions.sqlite"
-    session: str | None = None
-    host: str = "127.0.0.1"
-    port: int = 8000
-    token: str | None = None
-    allow_host: Annotated[tuple[str, ...], _NAMES] = ()
-
-    def options(self) -> ServerOptions:
-        """Return them for the server."""
-        from textrl.feedback.server.starting import ServerOptions
-
-        return ServerOptions(
-            store=self.store,
-            session=self.session,
-            host=self.host,
-            port=self.port,
-            token=self.token,
-            allow_hosts=self.allow_host,
-        )
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Simulating:
-    """Simulated people instead of real ones.
-
-    Attributes:
-        simulate: A preset of simulated people: reference, oracle, mistake10, skip10, adversarial, ...
-        events_per_s: Keys (or items) a second of each of them.
-        minutes: How long they stay; until the session is finished by default.
-        people: How many there are.
-        truth: What they know of the task: rule, pole_rule, solved, module:function or file.py:function.
-        people_seed: Draws everything that they leave to chance.
-    """
-
-    simulate: str | None = None
-    events_per_s: float | None = None
-    minutes: float | None = None
-    people: int = 1
-    truth: str | None = None
-    people_seed: int = 0
-
-    def crowd(self) -> Crowd | None:
-        """Return the people, or None.
-
-        Raises:
-            UserError: When an option does nothing or cannot be.
-        """
-        times = {"--events-per-s": self.events_per_s, "--minutes": self.minutes}
-        given = {
-            **times,
-            "--truth": self.truth,
-            "--people": None if self.people == 1 else self.people,
-            "--people-seed": self.people_seed or None,
-        }
-        if self.simulate is None:
-            for option, value in given.items():
-                if value is not None:
-                    raise UserError(f"{option} belongs to simulated people; add --simulate reference.")
-            return None
-        for option, number in times.items():
-            if number is not None and not 0 < number < float("inf"):
-                raise UserError(f"{option} is {number}; it must be above 0.")
-        if self.people < 1:
-            raise UserError(f"--people is {self.people}; it must be at least 1.")
-        from textrl.feedback.server.starting import Crowd
-
-        return Crowd(
-            preset=self.simulate,
-            people=self.people,
-            rate=self.events_per_s,
-            minutes=self.minutes,
-            truth=self.truth,
-            seed=self.people_seed,
-        )
-
 
 _SERVING, _SIMULATING = Serving(), Simulating()
 
@@ -162,7 +74,7 @@ def control(
         no_frames: Show numbers instead of pictures, where an environment cannot be drawn.
         settings: A YAML file with any setting of a control session; the options above go before it.
     """
-    given = _given(
+    given = given_of(
         env=env,
         learner=learner,
         seed=seed,
@@ -176,15 +88,17 @@ def control(
     def make() -> Mapping[str, Any]:
         from textrl.feedback.control.machine import resolved
 
-        config = _settings(settings) | given
+        config = read_settings(settings) | given
         if "env" not in config:
             raise UserError("A new control session needs --env, for example --env MountainCar-v0.")
         advice = [name for name in ("technique", "beta") if name in given]
         if advice and config.get("learner", "tamer") != "tamer+rl":
-            raise UserError(f"{_options(advice)} says how people advise SARSA; add --learner tamer+rl.")
+            raise UserError(f"{options_of(advice)} says how people advise SARSA; add --learner tamer+rl.")
         return resolved(config)
 
-    return _start("control", env or "control", make, given, serving, simulating, _given(settings=settings))
+    return start_session(
+        "control", env or "control", make, given, serving, simulating, given_of(settings=settings)
+    )
 
 
 def text(
@@ -214,7 +128,7 @@ def text(
         max_new_tokens: Longest text.
         settings: A YAML file with any setting of a text session; the options above go before it.
     """
-    given = _given(
+    given = given_of(
         model=model,
         seed=seed,
         step_s=step_s,
@@ -228,11 +142,13 @@ def text(
         from textrl.feedback.text.machine import resolved
 
         return resolved(
-            _settings(settings) | given | _given(prompts=None if prompts is None else str(prompts))
+            read_settings(settings) | given | given_of(prompts=None if prompts is None else str(prompts))
         )
 
-    making = _given(prompts=prompts, settings=settings)
-    return _start("text", f"text-{Path(model or 'made').name}", make, given, serving, simulating, making)
+    making = given_of(prompts=prompts, settings=settings)
+    return start_session(
+        "text", f"text-{Path(model or 'made').name}", make, given, serving, simulating, making
+    )
 
 
 def rank(
@@ -241,7 +157,7 @@ def rank(
     model: str | None = None,
     prompts: str | None = None,
     k: int | None = None,
-    temperature: Annotated[tuple[float, ...], _NAMES] = (),
+    temperature: Annotated[tuple[float, ...], NAMES] = (),
     max_new_tokens: int | None = None,
     most: int | None = None,
     overlap: int | None = None,
@@ -264,19 +180,19 @@ def rank(
         instructions: A text file that annotators read first.
         seed: Keys everybody's order of items and of the responses.
     """
-    given = _given(overlap=overlap, seed=seed)
-    writing = _given(k=k, temperature=temperature or None, max_new_tokens=max_new_tokens)
-    making = _given(items=items, model=model, prompts=prompts, most=most, instructions=instructions)
+    given = given_of(overlap=overlap, seed=seed)
+    writing = given_of(k=k, temperature=temperature or None, max_new_tokens=max_new_tokens)
+    making = given_of(items=items, model=model, prompts=prompts, most=most, instructions=instructions)
 
     def make() -> Mapping[str, Any]:
         from textrl.feedback.rank.items import rank_config
 
         found, source = _items(items, model, prompts, writing, most, seed or 0)
-        text = _read(instructions) if instructions else ""
+        text = read_text(instructions) if instructions else ""
         return rank_config(found, instructions=text, source=source, **given)
 
     title = f"rank-{Path(items or prompts or 'items').name.partition('.')[0]}"
-    return _start("rank", title, make, given, serving, simulating, making | writing)
+    return start_session("rank", title, make, given, serving, simulating, making | writing)
 
 
 def _items(
@@ -294,7 +210,9 @@ def _items(
         raise UserError(f"--most is {most}; it must be at least 1.")
     if items is not None:
         if writing:
-            raise UserError(f"{_options(writing)} belongs to --model, which writes responses; leave it out.")
+            raise UserError(
+                f"{options_of(writing)} belongs to --model, which writes responses; leave it out."
+            )
         from textrl.feedback.rank.items import read_items
 
         return list(read_items(items, most=most)), {"items": items}
@@ -320,59 +238,3 @@ def _items(
     )
     source = {"model": model, "prompts": prompts, "k": k, "temperature": list(temperatures)}
     return list(made), source | {"max_new_tokens": longest}
-
-
-def _start(
-    mode: str,
-    title: str,
-    make: Any,
-    given: Mapping[str, Any],
-    serving: Serving,
-    simulating: Simulating,
-    making: Mapping[str, Any],
-) -> int:
-    """Serve; `making` are options of a new session that an existing one has no use for."""
-    crowd = simulating.crowd()
-    if serving.session == "" or not serving.store.strip():
-        raise UserError("--session and --store must not be empty.")
-    from textrl.feedback.server.starting import start
-
-    return start(mode, title, make, given, serving.options(), crowd, [_options([key]) for key in making])
-
-
-def _options(names: Iterable[str]) -> str:
-    return " and ".join(f"--{name.replace('_', '-')}" for name in names)
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    return {key: value for key, value in options.items() if value is not None}
-
-
-def _settings(file: Path | None) -> dict[str, Any]:
-    """Read a YAML file of settings.
-
-    Raises:
-        UserError: When it cannot be read or holds something else.
-    """
-    if file is None:
-        return {}
-    import yaml
-
-    try:
-        found = yaml.safe_load(_read(file))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = "" if mark is None else f", line {mark.line + 1}"
-        why = getattr(error, "problem", None) or "it cannot be read"
-        raise UserError(f"{file}{where}: no YAML ({why}).") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{file} must hold settings, one 'name: value' a line.")
-    return {str(key): value for key, value in found.items()}
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise UserError(f"{file} cannot be read ({why}); check its path.") from error
