@@ -66,6 +66,13 @@ def test_open_assistant_holds_rankings_of_dialogues(tmp_path: Path, records: lis
 
 
 @SOME
+@given(records=st.lists(rankings(), min_size=1, max_size=4))
+def test_qa_feedback_holds_rankings_with_ties(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    end = there_and_back(tmp_path, records, "qa-feedback", ".json")
+    assert essences(end) == essences(tmp_path / "start.jsonl")
+
+
+@SOME
 @given(prompt=dialogues(), texts=st.lists(TEXTS, min_size=2, max_size=2, unique=True))
 def test_hh_holds_pairs_of_dialogues_to_the_character(tmp_path: Path, prompt: str, texts: list[str]) -> None:
     record = {"prompt": prompt, "chosen": f" {texts[0]}", "rejected": f" {texts[1]}"}

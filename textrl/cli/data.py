@@ -63,7 +63,8 @@ def check(
 
     Args:
         file: A file or the id of a dataset.
-        origin: Its format: textrl, trl, hh, oasst, label-studio, argilla or session; guessed by default.
+        origin: Its format: textrl, trl, hh, oasst, qa-feedback, label-studio, argilla or session; guessed
+            by default.
         split: Which part of a dataset.
         columns: NAME=THEIRS: the file's name for a column.
         buckets: Label Studio's buckets, best first.
@@ -104,7 +105,7 @@ def convert(
 
     Args:
         file: A file or the id of a dataset.
-        to: Format to write: textrl, trl, hh, oasst, label-studio, argilla or session.
+        to: Format to write: textrl, trl, hh, oasst, qa-feedback, label-studio, argilla or session.
         out: File to write: .jsonl, .json (a list), .parquet; .gz packs the first two.
         origin: Format to read; guessed from the content by default.
         form: Bring all records into one form first: pair, ranking, ranking_row, rating, label,

@@ -6,7 +6,15 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
-from textrl.data.preferences.importers import argilla, hh_rlhf, label_studio, oasst, sessions, trl
+from textrl.data.preferences.importers import (
+    argilla,
+    hh_rlhf,
+    label_studio,
+    oasst,
+    qa_feedback,
+    sessions,
+    trl,
+)
 from textrl.data.preferences.importers.base import Format
 from textrl.errors import UserError, did_you_mean
 
@@ -18,6 +26,7 @@ FORMATS: Mapping[str, Format] = {
         label_studio.FORMAT,
         argilla.FORMAT,
         oasst.FORMAT,
+        qa_feedback.FORMAT,
         hh_rlhf.FORMAT,
         trl.TRL,
         trl.TEXTRL,
