@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from textrl.report import scales
-from textrl.report.text import esc
+from textrl.report.text import esc, svg_text
 
 #: Eight colours that people with colour blindness can tell apart (Okabe and Ito), the yellow darkened.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555", "#a89a00")
@@ -79,19 +79,19 @@ def chart(
     # Of bands that reach further, such as those of two seeds, only this much is shown.
     y = scales.axis([v for curve in curves for v in curve.y], pad=0.12, count=5)
     plot = _Plot(_LEFT, _TOP, _WIDTH - _LEFT - _RIGHT, height, x, y)
-    parts = [plot.grid(), _text(_LEFT, _TOP - 8, y_label, size=11, colour="#555")]
+    parts = [plot.grid(), svg_text(_LEFT, _TOP - 8, y_label, size=11, colour="#555")]
     for style in reversed(range(len(curves))):  # the first curve lies on top
         parts.append(plot.curve(curves[style], style))
     below = _TOP + height + 34
     shown = f"{x_label} (logarithmic)" if x.log else x_label
-    parts.append(_text(_WIDTH - _RIGHT, below - 2, shown, size=11, anchor="end", colour="#555"))
+    parts.append(svg_text(_WIDTH - _RIGHT, below - 2, shown, size=11, anchor="end", colour="#555"))
     columns = legend_columns([curve.label for curve in curves])
     column = (_WIDTH - _LEFT) // columns
     for style, curve in enumerate(curves):
         row, place = divmod(style, columns)
         at_x, at_y = _LEFT + place * column, below + 14 + row * _LEGEND_ROW
         parts.append(f'<line x1="{at_x}" x2="{at_x + 22}" y1="{at_y}" y2="{at_y}" {_stroke(style)}/>')
-        parts.append(_text(at_x + 28, at_y + 4, curve.label, size=12))
+        parts.append(svg_text(at_x + 28, at_y + 4, curve.label, size=12))
     rows = -(-len(curves) // columns)
     return _svg(title, parts, _WIDTH, below + 14 + rows * _LEGEND_ROW)
 
@@ -145,12 +145,12 @@ class _Plot:
             parts.append(
                 f'<line x1="{self.left}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}" stroke="#e3e6ea"/>'
             )
-            parts.append(_text(self.left - 6, at + 4, text, size=11, anchor="end", colour="#555"))
+            parts.append(svg_text(self.left - 6, at + 4, text, size=11, anchor="end", colour="#555"))
         for share, text in self.x.labels():
             at = self.left + self.width * share
             foot = self.top + self.height
             parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{foot}" y2="{foot + 4}" stroke="#999"/>')
-            parts.append(_text(at, foot + 17, text, size=11, anchor="middle", colour="#555"))
+            parts.append(svg_text(at, foot + 17, text, size=11, anchor="middle", colour="#555"))
         return "".join(parts)
 
     def curve(self, curve: Curve, style: int) -> str:
@@ -212,9 +212,9 @@ def _map(panel: Map, left: float, top: float, side: float, x_label: str, y_label
     x, y = (scales.axis(ends, pad=0.0, count=3) for ends in (panel.x, panel.y))
     plot = _Plot(left, top, side, side, x, y)
     frame = f'<rect x="{left}" y="{top}" width="{side}" height="{side}" fill="none" stroke="#999"/>'
-    heading = _text(left, top - 10, panel.title, size=13, weight=600)
+    heading = svg_text(left, top - 10, panel.title, size=13, weight=600)
     axes = f"{x_label} (across), {y_label} (up)"
-    foot = _text(left + side, top + side + 32, axes, size=11, anchor="end", colour="#555")
+    foot = svg_text(left + side, top + side + 32, axes, size=11, anchor="end", colour="#555")
     scale = _scale(panel, left + side + 8, top, side, low, high)
     return f"{heading}{plot.grid()}{drawn}{frame}{foot}{scale}"
 
@@ -224,7 +224,7 @@ def _scale(panel: Map, left: float, top: float, side: float, low: float, high: f
     if panel.names:
         return "".join(
             f'<rect x="{left}" y="{top + 20 * i}" width="12" height="12" fill="{_fill(i, True)}" '
-            f'stroke="#999"/>{_text(left + 17, top + 20 * i + 10, name, size=11)}'
+            f'stroke="#999"/>{svg_text(left + 17, top + 20 * i + 10, name, size=11)}'
             for i, name in enumerate(panel.names)
         )
     step = side / _LEVELS
@@ -234,7 +234,7 @@ def _scale(panel: Map, left: float, top: float, side: float, low: float, high: f
         for i in range(_LEVELS)
     )
     ends = [
-        _text(left + 14, at, f"{value:.3g}", size=11) for at, value in ((top + 9, high), (top + side, low))
+        svg_text(left + 14, at, f"{value:.3g}", size=11) for at, value in ((top + 9, high), (top + side, low))
     ]
     return bars + "".join(ends)
 
@@ -254,24 +254,8 @@ def _stroke(style: int) -> str:
     return f'stroke="{COLOURS[style % len(COLOURS)]}" stroke-width="1.8"{dashes}'
 
 
-def _text(
-    x: float,
-    y: float,
-    text: str,
-    *,
-    size: int,
-    anchor: str = "start",
-    colour: str = "#1c2733",
-    weight: int = 400,
-) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" font-weight="{weight}" fill="{colour}" '
-        f'text-anchor="{anchor}">{esc(text)}</text>'
-    )
-
-
 def _svg(title: str, parts: Sequence[str], width: float, height: float) -> str:
-    head = _text(14, 18, title, size=14, weight=600)
+    head = svg_text(14, 18, title, size=14, weight=600)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
         f'width="{width:.0f}" height="{height:.0f}" role="img" {_FONT}><title>{esc(title)}</title>'

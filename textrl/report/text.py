@@ -57,6 +57,23 @@ def esc(value: object) -> str:
     return html.escape(visible(str(value)), quote=True)
 
 
+def svg_text(
+    x: float,
+    y: float,
+    text: str,
+    *,
+    size: int,
+    anchor: str = "start",
+    colour: str = "#1c2733",
+    weight: int = 400,
+) -> str:
+    """Return a line of text of an SVG picture, at (x, y) in its pixels."""
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" font-weight="{weight}" fill="{colour}" '
+        f'text-anchor="{anchor}">{esc(text)}</text>'
+    )
+
+
 def clip(text: str, limit: int = MAX_CHARS) -> str:
     """Cut long text and say how much is missing."""
     if len(text) <= limit:

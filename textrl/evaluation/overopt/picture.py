@@ -14,7 +14,7 @@ from textrl.bench.drawing import COLOURS
 from textrl.evaluation.overopt.curves import METHODS, Band, Curves, Method, Shown
 from textrl.evaluation.overopt.fits import Fit
 from textrl.report import scales
-from textrl.report.text import esc
+from textrl.report.text import esc, svg_text
 
 _WIDTH, _LEFT, _TOP, _GAP = 1000, 52, 74, 44
 _PLOT, _HEIGHT, _ROW = 446, 340, 20
@@ -41,8 +41,10 @@ def draw(shown: Sequence[Shown]) -> str:
         for value in band.mean
     ]
     y = scales.axis(heights, include=[0.0], pad=0.08, count=6)
-    parts = [_text(14, 22, title, size=15, weight=600)]
-    parts.append(_text(14, 42, "gain over the initial policy, standard deviations", size=12, colour="#555"))
+    parts = [svg_text(14, 22, title, size=15, weight=600)]
+    parts.append(
+        svg_text(14, 42, "gain over the initial policy, standard deviations", size=12, colour="#555")
+    )
     for place, method in enumerate(METHODS):
         left = _LEFT + place * (_PLOT + _GAP)
         parts.append(_panel(method, shown, left, y))
@@ -52,13 +54,13 @@ def draw(shown: Sequence[Shown]) -> str:
         at_x, at_y = _LEFT + column * 312, below + row * _ROW
         colour = COLOURS[index % len(COLOURS)]
         parts.append(_line([(at_x, at_y - 4), (at_x + 24, at_y - 4)], colour, 2.2, ""))
-        parts.append(_text(at_x + 30, at_y, one.name, size=13))
+        parts.append(svg_text(at_x + 30, at_y, one.name, size=13))
     height = below + (-(-len(shown) // 3)) * _ROW + 24
     note = (
         "Shaded: the gold score's standard error over seeds. Dotted: the law of Gao et al. (2022), where it "
         f"explains {_LEAST_R2:.0%} or more."
     )
-    parts.append(_text(_LEFT, height - 14, note, size=12, colour="#555"))
+    parts.append(svg_text(_LEFT, height - 14, note, size=12, colour="#555"))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" '
         f'height="{height}" role="img" {_FONT}><title>{esc(title)}</title>'
@@ -84,12 +86,12 @@ class _Frame:
             at = _TOP + _HEIGHT * (1 - share)
             strong = "#9aa3ad" if tick == 0 else "#e3e6ea"
             parts.append(_line([(self.left, at), (self.left + _PLOT, at)], strong, 1, ""))
-            parts.append(_text(self.left - 6, at + 4, text, size=12, anchor="end", colour="#555"))
+            parts.append(svg_text(self.left - 6, at + 4, text, size=12, anchor="end", colour="#555"))
         foot = _TOP + _HEIGHT
         for share, text in self.x.labels():
             at = self.left + _PLOT * share
             parts.append(_line([(at, foot), (at, foot + 4)], "#999", 1, ""))
-            parts.append(_text(at, foot + 18, text, size=12, anchor="middle", colour="#555"))
+            parts.append(svg_text(at, foot + 18, text, size=12, anchor="middle", colour="#555"))
         return "".join(parts)
 
 
@@ -97,12 +99,12 @@ def _panel(method: Method, shown: Sequence[Shown], left: float, y: scales.Axis) 
     """Return one plot with all proxies; the first one lies on top."""
     farthest = [d for one in shown for d in one.curves[method].d]
     frame = _Frame(left, scales.axis([0.0, *farthest], pad=0.02, count=6), y)
-    parts = [frame.grid(), _text(left, _TOP - 8, _TITLES[method], size=13, weight=600)]
+    parts = [frame.grid(), svg_text(left, _TOP - 8, _TITLES[method], size=13, weight=600)]
     for index in reversed(range(len(shown))):
         colour = COLOURS[index % len(COLOURS)]
         parts.append(_curves(frame, shown[index].curves[method], shown[index].fits[method], colour))
     label = "d = sqrt(KL to the initial policy in nats)"
-    parts.append(_text(left + _PLOT, _TOP + _HEIGHT + 36, label, size=12, anchor="end", colour="#555"))
+    parts.append(svg_text(left + _PLOT, _TOP + _HEIGHT + 36, label, size=12, anchor="end", colour="#555"))
     return "".join(parts)
 
 
@@ -141,20 +143,4 @@ def _line(points: Sequence[tuple[float, float]], colour: str, width: float, dash
     return (
         f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}" '
         f'stroke-linejoin="round"{dashes}/>'
-    )
-
-
-def _text(
-    x: float,
-    y: float,
-    text: str,
-    *,
-    size: int,
-    anchor: str = "start",
-    colour: str = "#1c2733",
-    weight: int = 400,
-) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" font-weight="{weight}" fill="{colour}" '
-        f'text-anchor="{anchor}">{esc(text)}</text>'
     )
