@@ -15,6 +15,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -160,6 +161,11 @@ class Run:
         """Return what `mark_done` was given for `stage`; empty when it is not finished."""
         found: dict[str, Any] = self._read(STAGES).get(stage, {})
         return found
+
+    def discard(self) -> None:
+        """Remove a folder that was new and in which no work stands yet: the same name is free again."""
+        if not self.resumed and not any((self.path / name).exists() for name in ("checkpoints", "models")):
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def mark_done(self, stage: str, payload: Mapping[str, Any] | None = None) -> None:
         """Record that `stage` is finished, and JSON data that later stages need from it."""

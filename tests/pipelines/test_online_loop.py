@@ -14,7 +14,9 @@ import yaml
 
 from textrl.cli import main
 from textrl.data.rankings import read_rankings
+from textrl.pipelines.loop import collect
 from textrl.pipelines.loop.direct import ranking_advantages, tie_share
+from textrl.rollout import Rollout
 
 CONFIG: dict[str, Any] = {
     "pipeline": "online_loop",
@@ -149,6 +151,29 @@ def test_people_rank_in_a_file_and_the_loop_waits_for_them(
     assert all(list(group.ranks) == wanted[group.prompt] for group in kept)
     (point,) = points(place, "people")
     assert "labeler_gain" not in point
+
+
+def test_empty_responses_are_no_candidates(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reward model that reads no EOS could not read an empty response, and the loop would end there."""
+    config = copy.deepcopy(CONFIG) | {"rounds": 1, "direct": {"enabled": False}}
+    config["base"]["reward_model"]["append_eos"] = False
+    config["labels"] |= {"held_out": 0, "k": 4}
+    plain, said = collect.generate, []
+
+    def at_once(*args: Any, **more: Any) -> Rollout:
+        """Every third response ends before its first word."""
+        rollout = plain(*args, **more)
+        rollout.response_ids[::3, 0] = min(more["eos_ids"])
+        rollout.response_mask[::3, 1:] = False
+        said.append(len(rollout.response_ids))
+        return rollout
+
+    monkeypatch.setattr(collect, "generate", at_once)
+    assert run(place, "empty", config=config) == 0
+    asked = place / "runs" / "empty" / "data" / "round_1" / "candidates.jsonl"
+    texts = [json.loads(line)["completions"] for line in asked.read_text().splitlines()]
+    assert sum(map(len, texts)) <= sum(said) * 2 / 3 + 1
+    assert all(text.strip() for row in texts for text in row)
 
 
 def override(path: str, value: Any) -> dict[str, Any]:

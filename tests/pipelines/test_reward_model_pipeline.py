@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reward_model_kit import CONFIG, Start, starter, summary
 
-from textrl.cli import main
 from textrl.config import build
 from textrl.data.rankings import RankingGroup
 from textrl.data.ratings import Rated
@@ -32,34 +31,13 @@ from textrl.registry import get_registry
 from textrl.reward_model.backbones import reward_backbone
 from textrl.sft import SFTExample
 
-CONFIG: dict[str, Any] = {
-    "pipeline": "reward_model",
-    "model": "tiny-gpt2",
-    "data": {"source": "made", "k": 3, "sizes": {"train": 60, "validation": 24, "test": 30}},
-    "training": {"layers": 1, "batch_size": 8, "lr": 1e-3, "max_tokens": 32},
-}
-
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("TEXTRL_CACHE", str(tmp_path / "cache"))
-    torch.set_num_threads(1)
-
-    def start(name: str, *extra: str, **changes: Any) -> tuple[int, Path]:
-        path = tmp_path / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(CONFIG | changes, sort_keys=False))
-        folder = tmp_path / "runs" / name
-        return main(["run", str(path), "--name", name, "--runs-dir", str(folder.parent), *extra]), folder
-
-    return start
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    return starter(tmp_path, monkeypatch)
 
 
-def summary(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "summary.json").read_text())
-    return found
-
-
-def test_arms_side_by_side_and_what_they_cost(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_arms_side_by_side_and_what_they_cost(run: Start, capsys: pytest.CaptureFixture[str]) -> None:
     arms = {
         "kwise": {},
         "pairwise": {"pairs": "independent", "batch_size": 24},
@@ -92,7 +70,7 @@ def test_arms_side_by_side_and_what_they_cost(run: Any, capsys: pytest.CaptureFi
     assert "forward rows a completion" in said
 
 
-def test_an_ensemble_and_a_resume(run: Any) -> None:
+def test_an_ensemble_and_a_resume(run: Start) -> None:
     changes = {"members": 2, "training": {**CONFIG["training"], "mode": "linear", "l2": [0.1, 1.0]}}
     assert run("members", **changes)[0] == 0
     _, folder = run("members", "--resume", **changes)
@@ -105,7 +83,7 @@ def test_an_ensemble_and_a_resume(run: Any) -> None:
     assert len(summary(folder)["arms"][0]["members"]) == 2
 
 
-def test_a_template_is_read_and_kept(run: Any) -> None:
+def test_a_template_is_read_and_kept(run: Start) -> None:
     training = {"layers": 1, "mode": "linear", "l2": [0.1], "append_eos": False}
     template = "Somebody said: {response} That was"
     code, folder = run("template", training={**training, "template": template})
@@ -127,7 +105,7 @@ def test_a_template_is_read_and_kept(run: Any) -> None:
 
 
 def test_a_template_keeps_its_end_where_a_text_is_too_long(
-    run: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    run: Start, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     model, tokenizer = reward_backbone("tiny-gpt2", layers=1, seed=0, registry=get_registry())
     template = "Somebody said: {response} That was"
@@ -147,7 +125,7 @@ def test_a_template_keeps_its_end_where_a_text_is_too_long(
     assert "leaves no room for a response within 8 tokens" in capsys.readouterr().err
 
 
-def test_a_file_is_parted_by_prompt(run: Any, tmp_path: Path) -> None:
+def test_a_file_is_parted_by_prompt(run: Start, tmp_path: Path) -> None:
     file = tmp_path / "pairs.jsonl"
     lines = [{"prompt": f"Film {i % 20} was", "chosen": " good", "rejected": f" bad {i}"} for i in range(40)]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -159,7 +137,7 @@ def test_a_file_is_parted_by_prompt(run: Any, tmp_path: Path) -> None:
 
 
 def test_a_test_file_with_trained_prompts_is_refused(
-    run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, prompts in (("train", range(30)), ("test", (3, 99))):
         lines = [{"prompt": f"Film {i}", "chosen": " good", "rejected": " bad"} for i in prompts]
@@ -167,7 +145,7 @@ def test_a_test_file_with_trained_prompts_is_refused(
     data = {"source": "file", "train": str(tmp_path / "train.jsonl"), "test": str(tmp_path / "test.jsonl")}
     code, folder = run("leak", data=data)
     assert code == 2
-    assert "1 of the 2 groups have a prompt" in " ".join(capsys.readouterr().err.split())
+    assert "1 of the 2 rankings for test have a prompt" in " ".join(capsys.readouterr().err.split())
     assert not folder.exists()
 
 
@@ -181,7 +159,7 @@ def test_a_test_file_with_trained_prompts_is_refused(
     ],
 )
 def test_wrong_settings_are_one_sentence(
-    run: Any, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], message: str
+    run: Start, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], message: str
 ) -> None:
     assert run("wrong", **changes)[0] == 2
     assert message in " ".join(capsys.readouterr().err.split())
@@ -232,7 +210,39 @@ def test_a_cycle_costs_one_pair() -> None:
     tied = RankingGroup("p", ("a", "b"), (1, 1))
     assert order_ceiling([*beats("p", "ab"), tied]) == 1.0
     assert np.isnan(order_ceiling([tied]))
-    assert np.isnan(order_ceiling([RankingGroup("p", tuple("abcdefg"), tuple(range(7)))]))
+    # One person's ranking contradicts nothing, however long; a text beaten by itself is no pair.
+    assert order_ceiling([RankingGroup("p", tuple(map(str, range(40))), tuple(range(40)))]) == 1.0
+    assert order_ceiling([RankingGroup("p", ("a", "a", "b"), (1, 2, 3))]) == 1.0
+    long = [RankingGroup("p", tuple("abcdefghijklmno"), tuple(range(15)))]
+    assert np.isnan(order_ceiling(long + beats("p", "oa")))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=25))
+def test_the_best_order_is_the_best_of_all_orders(pairs: list[tuple[int, int]]) -> None:
+    groups = [RankingGroup("p", (str(a), str(b)), (1, 2)) for a, b in pairs]
+    decided = [(a, b) for a, b in pairs if a != b]
+    if not decided:
+        assert np.isnan(order_ceiling(groups))
+        return
+    most = max(
+        sum(order.index(a) < order.index(b) for a, b in decided) for order in itertools.permutations(range(5))
+    )
+    assert order_ceiling(groups) == most / len(decided)
+
+
+def test_all_right_is_no_certainty() -> None:
+    groups = [RankingGroup(f"p{number}", ("x", "y"), (1, 2)) for number in range(60)]
+    interval, _, _ = group_accuracy([[1.0, 0.0]] * 60, groups)
+    # Wilson: z^2 / (n + z^2) below 1.
+    assert (interval.value, interval.hi) == (1.0, pytest.approx(1.0))
+    assert interval.lo == pytest.approx(1 - 1.96**2 / (60 + 1.96**2), abs=1e-4)
+
+
+def test_a_text_is_not_held_against_itself() -> None:
+    group = RankingGroup("p", ("x", "x", "y"), (1, 2, 3))
+    interval, decided, ties = group_accuracy([[1.0, 1.0, 0.0]], [group])
+    assert (interval.value, decided, ties) == (1.0, 2, 0)
 
 
 def test_intervals_cover_the_truth() -> None:

@@ -15,8 +15,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from trainers_kit import demonstrations, make_scorer, make_tokenizer, rankings, silent
 
 from textrl.batching import Row
+from textrl.data.rankings import RankingGroup
 from textrl.errors import UserError
-from textrl.reward_model import RatedGroup, RewardModelSettings, train_reward_model
+from textrl.reward_model import RewardModelSettings, train_reward_model
 from textrl.reward_model.data import Group
 from textrl.reward_model.linear import LinearFit, fit_linear
 from textrl.reward_model.objective import Objective
@@ -137,7 +138,7 @@ class TestInAModel:
 
         def rated(count: int, seed: int) -> list[Any]:
             return [
-                RatedGroup(g.prompt, g.completions, g.ranks, ratings=tuple(2 - rank for rank in g.ranks))
+                RankingGroup(g.prompt, g.completions, g.ranks, ratings=tuple(2 - rank for rank in g.ranks))
                 for g in rankings(count, seed=seed)
             ]
 

@@ -24,7 +24,6 @@ from textrl.data.rankings import RankingGroup
 from textrl.errors import UserError
 from textrl.mdp.ranking import rao_kupper_loss
 from textrl.reward_model import (
-    RatedGroup,
     RewardModelResult,
     RewardModelSettings,
     as_pairs,
@@ -54,7 +53,7 @@ def train(
 def rated(count: int, seed: int = 0) -> list[RankingGroup]:
     """The kit's rankings with ratings: 3 + the kind words less the unkind ones."""
     return [
-        RatedGroup(g.prompt, g.completions, g.ranks, ratings=tuple(3 - rank for rank in g.ranks))
+        RankingGroup(g.prompt, g.completions, g.ranks, ratings=tuple(3 - rank for rank in g.ranks))
         for g in rankings(count, seed=seed)
     ]
 
@@ -78,7 +77,7 @@ def test_regression_gives_the_ratings_scale_without_demonstrations() -> None:
     model = make_scorer("gpt2")
     groups = rated(80)
     result, _ = train(model, groups, loss="regression", epochs=4, lr=1e-2, batch_size=10)
-    mean = [r for g in groups if isinstance(g, RatedGroup) for r in g.ratings]
+    mean = [r for g in groups for r in g.ratings or ()]
     assert result.offset == pytest.approx(-sum(mean) / len(mean))
     texts = [SFTExample(g.prompt, completion) for g in groups for completion in g.completions]
     scores = score_examples(model, TOKENIZER, texts, RewardModelSettings())
@@ -272,7 +271,7 @@ def test_a_tokenizer_that_pads_with_eos_is_warned_of() -> None:
 
 
 def test_pairs_of_a_group_can_stand_alone() -> None:
-    group = RatedGroup("the film", ("a", "b", "c"), (1, 2, 2), "ann", ratings=(3, 1, 1))
+    group = RankingGroup("the film", ("a", "b", "c"), (1, 2, 2), "ann", ratings=(3, 1, 1))
     pairs = as_pairs([group, RankingGroup("x", ("a", "b"), (2, 1), margin=0.5)])
     assert [(pair.completions, pair.ranks) for pair in pairs] == [
         (("a", "b"), (1, 2)),
@@ -308,11 +307,11 @@ def test_data_that_a_loss_cannot_read_is_refused() -> None:
             make_scorer("llama"), rated(4), loss="regression", patience=1, eval_every=1, held_out=rankings(2)
         )
     with pytest.raises(UserError, match="ratings; give one rating each"):
-        RatedGroup("", ("a", "b"), (1, 2), ratings=(1.0,))
+        RankingGroup("", ("a", "b"), (1, 2), ratings=(1.0,))
 
 
 def test_a_single_rated_text_can_be_learned_from() -> None:
-    groups = [RatedGroup("the film", (text,), (0.0,), ratings=(2.0,)) for text in TEXTS]
+    groups = [RankingGroup("the film", (text,), (0.0,), ratings=(2.0,)) for text in TEXTS]
     result = train_reward_model(
         make_scorer("llama"), TOKENIZER, groups, (), RewardModelSettings(loss="regression"), log=silent
     )

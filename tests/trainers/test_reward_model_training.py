@@ -194,12 +194,14 @@ def test_early_stopping_keeps_the_best_weights() -> None:
         assert plain_loss(model, down[0]).item() == pytest.approx(losses[0], rel=1e-5)
 
 
-def test_groups_that_tie_throughout_are_skipped() -> None:
+def test_groups_that_tie_throughout_are_skipped_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     tied = [RankingGroup("I", ("liked it", "hated it"), (1, 1))]
     groups = [group for group in rankings(6) if len(set(group.ranks)) > 1]
     _, _, figures = train("llama", groups)
     _, _, others = train("llama", groups + tied)
     assert [f["train/loss"] for f in figures] == [f["train/loss"] for f in others]
+    said = f"1 of {len(groups) + 1} groups tie throughout; 'kwise' learns nothing from them."
+    assert [record.getMessage() for record in caplog.records] == [said]
     with pytest.raises(UserError, match="None of the 1 groups"):
         train("llama", tied)
 

@@ -41,6 +41,9 @@ class RankingGroup:
         group: The id in the file, where there is one.
         margin: Of a pair: how much better the first completion is, where people said so; >= 0.
         user_id: Who wrote the prompt, where known.
+        ratings: K numbers, larger is better, where people gave them; a single text can be rated too.
+        split: The part of the data that its record names, if it names one.
+        where: Its place in a file; no part of what is compared.
     """
 
     prompt: str
@@ -50,9 +53,16 @@ class RankingGroup:
     group: str | None = None
     margin: float | None = None
     user_id: str | None = None
+    ratings: tuple[float, ...] | None = None
+    split: str | None = None
+    where: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        if len(self.completions) < 2:
+        if self.ratings is not None and len(self.ratings) != len(self.completions):
+            raise UserError(
+                f"{len(self.completions)} completions have {len(self.ratings)} ratings; give one rating each."
+            )
+        if len(self.completions) < 2 and not self.ratings:
             raise UserError(f"A ranking needs two completions or more, this one has {len(self.completions)}.")
         if len(self.completions) != len(self.ranks):
             raise UserError(
@@ -112,7 +122,7 @@ def assemble(records: Iterable[tuple[str, Mapping[str, Any]]]) -> list[RankingGr
         if form == "ranking_row":
             key = (str(given["group"]), _name(given, "annotator"))
             if key not in parts:
-                parts[key] = _Open(where, given["prompt"], key, _name(given, "user_id"))
+                parts[key] = _Open(where, given, key)
                 groups.append(parts[key])
             parts[key].add(given, where)
         elif form == "rating":
@@ -135,8 +145,8 @@ def rankings_from_ratings(ratings: Sequence[RatedCompletion]) -> list[RankingGro
         UserError: When no prompt has two completions that one person rated, or a record has neither
             prompt nor group, so that nothing says which completions compare.
     """
-    together: dict[tuple[str, str, str | None], dict[str, list[float]]] = {}
-    first: dict[tuple[str, str, str | None], RatedCompletion] = {}
+    together: dict[tuple[str, str, str | None, str | None], dict[str, list[float]]] = {}
+    first: dict[tuple[str, str, str | None, str | None], RatedCompletion] = {}
     for entry in ratings:
         if not entry.prompt.strip() and entry.group is None:
             raise UserError(
@@ -147,17 +157,27 @@ def rankings_from_ratings(ratings: Sequence[RatedCompletion]) -> list[RankingGro
         values = [(value,) for value in entry.ratings] if entry.annotators else [entry.ratings]
         for name, given in zip(names, values, strict=True):
             # A group's id outranks the prompt; the prompt stays in the key so that groups cannot mix two.
-            key = (entry.group or "", entry.prompt, name)
+            key = (entry.group or "", entry.prompt, name, entry.split)
             first.setdefault(key, entry)
             mean = sum(given) / len(given)
             together.setdefault(key, {}).setdefault(entry.completion, []).append(mean)
     groups = []
     for key, texts in together.items():
         if len(texts) > 1:
-            ranks = ranks_of([sum(values) / len(values) for values in texts.values()])
+            means = tuple(sum(values) / len(values) for values in texts.values())
             entry = first[key]
             groups.append(
-                RankingGroup(entry.prompt, tuple(texts), ranks, key[2], entry.group, user_id=entry.user_id)
+                RankingGroup(
+                    entry.prompt,
+                    tuple(texts),
+                    ranks_of(means),
+                    key[2],
+                    entry.group,
+                    user_id=entry.user_id,
+                    ratings=means,
+                    split=entry.split,
+                    where=entry.where,
+                )
             )
     alone = len(together) - len(groups)
     if not groups:
@@ -224,20 +244,21 @@ class _Open:
     """A ranking whose lines are still being read."""
 
     where: str
-    prompt: str
+    first: Mapping[str, Any]
     key: tuple[str, str | None]
-    user_id: str | None = None
     completions: list[str] = field(default_factory=list)
     ranks: list[float] = field(default_factory=list)
+    ratings: list[float] = field(default_factory=list)
 
     def add(self, given: Mapping[str, Any], where: str) -> None:
-        if given["prompt"] != self.prompt:
+        if given["prompt"] != self.first["prompt"]:
             raise UserError(
                 f"{where}: the group '{given['group']}' has another prompt here than at {self.where}; give "
                 "each prompt a group of its own."
             )
         self.completions.append(given["completion"])
         self.ranks.append(float(given["rank"]))
+        self.ratings += [float(given["rating"])] if "rating" in given else []
 
     def close(self) -> RankingGroup:
         group, annotator = self.key
@@ -246,18 +267,21 @@ class _Open:
                 f"{self.where}: the group '{group}' has only one completion; a ranking needs two."
             )
         return RankingGroup(
-            self.prompt,
+            self.first["prompt"],
             tuple(self.completions),
             tuple(self.ranks),
             annotator,
             group,
-            user_id=self.user_id,
+            user_id=_name(self.first, "user_id"),
+            ratings=tuple(self.ratings) if len(self.ratings) == len(self.ranks) else None,
+            split=_name(self.first, "split"),
+            where=self.where,
         )
 
 
 def _whole(form: str, given: Mapping[str, Any], where: str) -> RankingGroup:
     """Make a ranking of a canonical record that holds a pair or a whole ranking."""
-    margin = None
+    margin = ratings = None
     completions: tuple[str, ...]
     ranks: tuple[float, ...]
     if form == "pair":
@@ -267,6 +291,7 @@ def _whole(form: str, given: Mapping[str, Any], where: str) -> RankingGroup:
     elif form == "ranking":
         completions = tuple(given["completions"])
         ranks = tuple(float(rank) for rank in given["ranks"])
+        ratings = tuple(float(one) for one in given["ratings"]) if "ratings" in given else None
     elif form == "demonstration" and "group" in given:
         raise UserError(f"{where}: 'rank' is None; it must be a finite number (1 is best).")
     else:
@@ -282,6 +307,9 @@ def _whole(form: str, given: Mapping[str, Any], where: str) -> RankingGroup:
         _name(given, "group"),
         margin,
         _name(given, "user_id"),
+        ratings,
+        _name(given, "split"),
+        where,
     )
 
 

@@ -5,7 +5,7 @@ All pairs of a prompt stand in one batch element, so each completion goes throug
 `linear` fits a head on frozen features, `training` puts them together.
 """
 
-from textrl.reward_model.data import Group, RatedGroup, as_pairs
+from textrl.reward_model.data import Group, as_pairs
 from textrl.reward_model.job import score_rows
 from textrl.reward_model.settings import LossName, RewardModelResult, RewardModelSettings
 from textrl.reward_model.training import train_reward_model
@@ -13,7 +13,6 @@ from textrl.reward_model.training import train_reward_model
 __all__ = [
     "Group",
     "LossName",
-    "RatedGroup",
     "RewardModelResult",
     "RewardModelSettings",
     "as_pairs",

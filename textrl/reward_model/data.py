@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -15,25 +16,7 @@ from textrl.models.heads import is_decoder
 from textrl.sft import SFTExample, rows_of
 from textrl.training import TrainSettings
 
-
-@dataclass(frozen=True)
-class RatedGroup(RankingGroup):
-    """A ranking whose completions have ratings too: what ``regression`` learns, and margins come from.
-
-    Attributes:
-        ratings: K numbers, K >= 1; larger is better.
-    """
-
-    ratings: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        # A single text can be rated, though not ranked.
-        if len(self.completions) != 1:
-            super().__post_init__()
-        if len(self.ratings) != len(self.completions):
-            raise UserError(
-                f"{len(self.completions)} completions have {len(self.ratings)} ratings; give one rating each."
-            )
+_log = logging.getLogger(__name__)
 
 
 class Group(NamedTuple):
@@ -66,7 +49,7 @@ def tokenise(
     settings: TrainSettings,
     what: str,
 ) -> list[Group]:
-    """Tokenise groups; `what` names them in errors, with their number from 1.
+    """Tokenise groups; where one has no place, `what` names it in errors, with its number from 1.
 
     Raises:
         UserError: When a prompt leaves no room for a completion, or a completion is empty.
@@ -74,12 +57,44 @@ def tokenise(
     found = []
     for number, group in enumerate(groups, start=1):
         examples = [SFTExample(group.prompt, completion) for completion in group.completions]
-        rows = rows_for(model, tokenizer, examples, settings, f"{what} {number}, completion")
-        margin, ratings = getattr(group, "margin", None), getattr(group, "ratings", None)
-        found.append(
-            Group(tuple(rows), group.ranks, float(margin or 0.0), tuple(ratings) if ratings else None)
-        )
+        name = group.where or f"{what} {number}"
+        rows = rows_for(model, tokenizer, examples, settings, f"{name}, completion")
+        found.append(Group(tuple(rows), group.ranks, float(group.margin or 0.0), group.ratings))
     return found
+
+
+def tell_cut(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    groups: Sequence[RankingGroup],
+    tokenised: Sequence[Group],
+    settings: TrainSettings,
+) -> None:
+    """Log how many completions lost their end, and how many rankings lost their difference with it."""
+    limit = context_length(model, settings.max_tokens)
+    cut = alike = 0
+    for group, made in zip(groups, tokenised, strict=True):
+        full = [row for row in made.rows if len(row.ids) >= limit]
+        if not full:
+            continue
+        pairs = zip(group.completions, made.rows, strict=True)
+        cut += sum(_loses_its_end(tokenizer, group.prompt, *pair, limit) for pair in pairs)
+        alike += len({row.ids for row in made.rows}) < len(set(group.completions))
+    if cut:
+        same = f"; {alike:,} rankings hold different texts that read the same then" if alike else ""
+        _log.warning(
+            "%d completions are with their prompt longer than max_tokens %d and lost their end%s; raise "
+            "max_tokens to read them whole.", cut, limit, same,
+        )  # fmt: skip
+
+
+def _loses_its_end(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, row: Row, limit: int
+) -> bool:
+    if len(row.ids) < limit:
+        return False
+    head = row.first if prompt else 0
+    return head + len(tokenizer(completion, add_special_tokens=False, verbose=False).input_ids) > limit
 
 
 def rows_for(
@@ -137,6 +152,6 @@ def _pair(group: RankingGroup, i: int, j: int) -> RankingGroup:
         "completions": (group.completions[i], group.completions[j]),
         "ranks": (group.ranks[i], group.ranks[j]),
     }
-    if isinstance(group, RatedGroup):
+    if group.ratings is not None:
         one["ratings"] = (group.ratings[i], group.ratings[j])
     return replace(group, **one)

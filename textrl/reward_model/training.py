@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import math
 import time
 import warnings
@@ -22,7 +23,7 @@ from textrl.data.rankings import RankingGroup
 from textrl.errors import UserError
 from textrl.fit import fit
 from textrl.models.heads import is_decoder, pads_with_eos, score_layer
-from textrl.reward_model.data import Group, rows_for, tokenise
+from textrl.reward_model.data import Group, rows_for, tell_cut, tokenise
 from textrl.reward_model.job import RankingJob
 from textrl.reward_model.linear import features_of, fit_linear, install
 from textrl.reward_model.lora import add_lora, merge_lora
@@ -30,6 +31,8 @@ from textrl.reward_model.objective import Objective, TieWidth
 from textrl.reward_model.settings import RewardModelResult, RewardModelSettings
 from textrl.sft import SFTExample
 from textrl.training import FitResult, Log, prepare
+
+_log = logging.getLogger(__name__)
 
 
 def train_reward_model(
@@ -69,8 +72,16 @@ def train_reward_model(
     accelerator = prepare(model, settings, accelerator)
     train = tokenise(model, tokenizer, groups, settings, "Group")
     val = tokenise(model, tokenizer, held_out, settings, "Held-out group")
+    tell_cut(model, tokenizer, [*groups, *held_out], [*train, *val], settings)
     objective = Objective(settings, train, _known_centre(model, settings))
-    train = [group for group in train if objective.usable(group)]
+    usable = [group for group in train if objective.usable(group)]
+    if len(usable) < len(train):
+        lacking = "have no ratings" if settings.loss == "regression" else "tie throughout"
+        _log.warning(
+            "%d of %d groups %s; '%s' learns nothing from them.",
+            len(train) - len(usable), len(train), lacking, settings.loss,
+        )  # fmt: skip
+    train = usable
     if settings.patience and not any(objective.usable(group) for group in val):
         raise UserError(_nothing_held_out(settings))
     demos = rows_for(model, tokenizer, demonstrations, settings, "Demonstration")

@@ -32,6 +32,7 @@ class RatedCompletion:
         group: The id in the file, where there is one.
         user_id: Who wrote the prompt, where known.
         where: Its place in the file.
+        split: The part of the data that its record names, if it names one.
     """
 
     prompt: str
@@ -42,6 +43,7 @@ class RatedCompletion:
     group: str | None = None
     user_id: str | None = None
     where: str = ""
+    split: str | None = None
 
     @property
     def text(self) -> str:
@@ -102,6 +104,7 @@ def rated(given: Mapping[str, Any], where: str) -> RatedCompletion:
         _id(given, "group"),
         _id(given, "user_id"),
         where,
+        _id(given, "split"),
     )
 
 

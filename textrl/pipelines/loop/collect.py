@@ -114,7 +114,9 @@ def sample(
     *,
     first: int,
 ) -> list[tuple[str, ...]]:
-    """Return K responses for each prompt, less those with a NUL character: no file of rankings takes one.
+    """Return K responses for each prompt, less those that nobody could rank or no file of rankings takes.
+
+    Those are empty ones, which a reward model without an EOS could not read either, and any with a NUL.
 
     Args:
         world: Of the run.
@@ -150,7 +152,7 @@ def sample(
         pairs = zip(rollout.response_ids, rollout.response_mask, strict=True)
         texts += [task.decode(row[real].tolist()) for row, real in pairs]
     rows_of_k = [texts[start : start + count] for start in range(0, len(texts), count)]
-    return [tuple(text for text in row if "\0" not in text) for row in rows_of_k]
+    return [tuple(text for text in row if text.strip() and "\0" not in text) for row in rows_of_k]
 
 
 def token_task(

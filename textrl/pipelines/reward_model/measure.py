@@ -7,20 +7,22 @@ pairs (Efron & Tibshirani 1993, ch. 8). Shapes: ``N`` texts, ``G`` groups.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from itertools import combinations, permutations
+from collections.abc import Mapping, Sequence
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from textrl.data.preferences.orders import runs_in_a_circle
+from textrl.data.preferences.rated import RatedCompletion
 from textrl.data.rankings import RankingGroup
-from textrl.data.ratings import Rated
+from textrl.evaluation.reward_models.resampling import wilson
 from textrl.evaluation.statistics import Interval
 
 Floats = NDArray[np.float64]
 _RESAMPLES = 1000
-#: 720 orders; ten times as many for each completion more.
-_MOST_ORDERED = 6
+#: 16,384 sets of texts; twice as many for each completion more.
+_MOST_ORDERED = 14
 
 
 def rated_accuracy(scores: Floats, means: Floats, *, gap: float, seed: int = 0) -> tuple[Interval, int]:
@@ -39,7 +41,7 @@ def rated_accuracy(scores: Floats, means: Floats, *, gap: float, seed: int = 0) 
     return _over_texts(right, pairs.astype(np.float64), seed), int(pairs.sum())
 
 
-def rater_accuracy(texts: Sequence[Rated], *, gap: float, seed: int = 0) -> Interval:
+def rater_accuracy(texts: Sequence[RatedCompletion], *, gap: float, seed: int = 0) -> Interval:
     """Return how often one person's ratings order those pairs as the means of all do: the ceiling.
 
     For each of the two texts one rating is drawn from the ratings that it got; equal ones count half.
@@ -55,7 +57,9 @@ def rater_accuracy(texts: Sequence[Rated], *, gap: float, seed: int = 0) -> Inte
     apart = means[:, None] - means[None, :]
     pairs = (apart >= gap - 1e-9) & (apart > 0)
     levels = np.unique([rating for text in texts for rating in text.ratings])
-    share = np.array([[text.ratings.count(int(one)) / len(text.ratings) for one in levels] for text in texts])
+    share = np.array(
+        [[text.ratings.count(float(one)) / len(text.ratings) for one in levels] for text in texts]
+    )
     below = np.cumsum(share, axis=1) - share  # P(rating < level)
     wins = share @ below.T + 0.5 * share @ share.T
     return _over_texts(wins * pairs, pairs.astype(np.float64), seed)
@@ -78,6 +82,8 @@ def group_accuracy(
         for i in range(len(own)):
             for j in range(i + 1, len(own)):
                 order = np.sign(group.ranks[j] - group.ranks[i])
+                if group.completions[i] == group.completions[j]:
+                    continue  # no score tells a text from itself
                 if order == 0:
                     ties += 1
                     continue
@@ -91,26 +97,45 @@ def order_ceiling(groups: Sequence[RankingGroup]) -> float:
     """Return the pair accuracy of the best scores there could be.
 
     People's pairs can contradict each other (A over B over C over A), and no score agrees with all of them.
-    For each prompt all orders of its completions are tried.
+    For each prompt the best order of its completions is found among all.
 
     Args:
-        groups: G groups; NaN where a prompt has more than `_MOST_ORDERED` completions, or none is decided.
+        groups: G groups; NaN where a prompt has more than `_MOST_ORDERED` completions that contradict each
+            other, or none is decided.
     """
     wins: dict[str, Counter[tuple[str, str]]] = {}
     for number, group in enumerate(groups):
         own = wins.setdefault(group.prompt if group.prompt.strip() else f"\0{number}", Counter())
         for i, j in permutations(range(len(group.completions)), 2):
-            if group.ranks[i] < group.ranks[j]:
+            if group.ranks[i] < group.ranks[j] and group.completions[i] != group.completions[j]:
                 own[group.completions[i], group.completions[j]] += 1
-    best = 0
-    for own in wins.values():
-        texts = sorted({text for pair in own for text in pair})
-        if len(texts) > _MOST_ORDERED:
-            return float("nan")
-        orders = permutations(texts)
-        best += max(sum(own[pair] for pair in combinations(order, 2)) for order in orders)
     total = sum(own.total() for own in wins.values())
-    return best / total if total else float("nan")
+    return sum(_most_won(own) for own in wins.values()) / total if total else float("nan")
+
+
+def _most_won(wins: Mapping[tuple[str, str], int]) -> float:
+    """Return how many comparisons the best order of one prompt's texts agrees with.
+
+    By dynamic programming over which texts already stand at the top (Held & Karp 1962): the next one wins
+    against all that are left.
+    """
+    better: dict[int, list[int]] = {}
+    names = {text: number for number, text in enumerate(sorted({text for pair in wins for text in pair}))}
+    for winner, loser in wins:
+        better.setdefault(names[winner], []).append(names[loser])
+    if not runs_in_a_circle(better):
+        return sum(wins.values())
+    if len(names) > _MOST_ORDERED:
+        return float("nan")
+    table = np.zeros((len(names), len(names)), dtype=np.int64)
+    for (winner, loser), times in wins.items():
+        table[names[winner], names[loser]] = times
+    whole = (1 << len(names)) - 1
+    best = [0] * (whole + 1)
+    for placed in range(whole - 1, -1, -1):
+        left = [text for text in range(len(names)) if not placed >> text & 1]
+        best[placed] = max(int(table[text, left].sum()) + best[placed | 1 << text] for text in left)
+    return best[0]
 
 
 def _over_texts(right: Floats, pairs: Floats, seed: int) -> Interval:
@@ -122,7 +147,8 @@ def _over_texts(right: Floats, pairs: Floats, seed: int) -> Interval:
         times = draw.multinomial(size, np.full(size, 1 / size), size=50).astype(np.float64)
         upper, lower = ((times @ right) * times).sum(1), ((times @ pairs) * times).sum(1)
         found.append(upper[lower > 0] / lower[lower > 0])
-    return _interval(value, np.concatenate(found))
+    # As many independent pairs as texts could be dealt into.
+    return _interval(value, np.concatenate(found), size / 2)
 
 
 def _ratio(right: Floats, decided: Floats, seed: int) -> Interval:
@@ -131,11 +157,14 @@ def _ratio(right: Floats, decided: Floats, seed: int) -> Interval:
     size = len(right)
     times = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=_RESAMPLES)
     upper, lower = times @ right, times @ decided
-    return _interval(value, upper[lower > 0] / lower[lower > 0])
+    return _interval(value, upper[lower > 0] / lower[lower > 0], float((decided > 0).sum()))
 
 
-def _interval(value: float, drawn: Floats) -> Interval:
+def _interval(value: float, drawn: Floats, trials: float) -> Interval:
+    """Return the percentiles; where all draws agree, of which they would conclude certainty, Wilson's."""
     if not len(drawn):
         return Interval(value, float("nan"), float("nan"))
     low, high = np.quantile(drawn, [0.025, 0.975])
+    if high - low < 1e-12:
+        low, high = wilson(value * trials, trials)
     return Interval(value, float(low), float(high))

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from textrl.config import ConfigNode, build, to_plain
+from textrl.errors import UserError
 from textrl.memory import peak_bytes
 from textrl.models.precision import resolve_precision
 from textrl.models.sources import resolve
-from textrl.pipelines.reward_model.material import gather
+from textrl.pipelines.reward_model.care import oddities
+from textrl.pipelines.reward_model.material import Material, gather
 from textrl.pipelines.reward_model.measure import (
     Floats,
     group_accuracy,
@@ -39,7 +41,12 @@ def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, comma
     ]
     resolve(settings.model, registry)
     began_s = time.perf_counter()
-    material = gather(settings.data, [arm.loss for arm in arms.values()])
+    losses = [arm.loss for arm in arms.values()]
+    material = gather(settings.data, losses)
+    _refuse_unmeasurable(material)
+    notes = list(oddities(material, losses)) if settings.data.source == "file" else []
+    for note in notes:
+        _say(f"note: {note}")
     precision = resolve_precision(settings.training.precision).name
     record = Run.create(
         run_dir, config=to_plain(settings), command=command, resume=resume, precision=precision
@@ -47,7 +54,7 @@ def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, comma
     names = ["gather", *(member.stage for member in members), "evaluate"]
     record.summarise(
         {"command": command, "seed": settings.training.seed, "model": settings.model, "status": "running",
-         "planned_stages": names, "targets": dict(settings.targets)}
+         "planned_stages": names, "targets": dict(settings.targets), "data_notes": notes}
     )  # fmt: skip
     if not record.done("gather"):
         record.mark_done("gather", {"seconds": time.perf_counter() - began_s})
@@ -57,7 +64,11 @@ def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, comma
             _say(f"{member.stage}: done before")
             continue
         began_s = time.perf_counter()
-        payload = train(context, member)
+        try:
+            payload = train(context, member)
+        except UserError:
+            record.discard()  # mended data or settings need no other name
+            raise
         record.mark_done(member.stage, {**payload, "seconds": time.perf_counter() - began_s})
         _say(f"{member.stage}: {time.perf_counter() - began_s:.0f} s")
     began_s = time.perf_counter()
@@ -65,6 +76,20 @@ def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, comma
     record.mark_done("evaluate", {"seconds": time.perf_counter() - began_s})
     _finish(context, names, found)
     return 0
+
+
+def _refuse_unmeasurable(material: Material) -> None:
+    """Refuse a test part on which no accuracy can be counted.
+
+    Raises:
+        UserError: When it holds no two texts of which people preferred one.
+    """
+    decided = any(len(set(group.ranks)) > 1 for group in material.test)
+    if not decided and len({text.mean for text in material.test_texts}) < 2:
+        raise UserError(
+            f"None of the {len(material.test):,} rankings of the test part prefers one text to another, so "
+            "accuracy cannot be measured; give more rankings, or data.test."
+        )
 
 
 def arms_of(settings: RewardModelRunSettings, node: ConfigNode) -> dict[str, ArmSettings]:
@@ -144,7 +169,7 @@ def _finish(context: Context, names: Sequence[str], rows: Sequence[Mapping[str, 
             f"one person's ratings: {_shown(summary['single_rater'])} of those pairs as the means order them"
         )
     if summary.get("order_ceiling", 1.0) < 1.0:
-        _say(f"people contradict themselves: no order reaches more than {summary['order_ceiling']:.3f}")
+        _say(f"people contradict each other: no order has more than {summary['order_ceiling']:.3f}")
     wanted = context.settings.targets.get("pair_accuracy_min")
     if wanted is not None:
         word = "reached" if headline["value"] >= wanted else "missed"
@@ -158,7 +183,8 @@ def _sentence(row: Mapping[str, Any], gap: float) -> str:
         parts.append(
             f"{_shown(row['pair_accuracy'])} of {row['pairs']:,} held-out pairs with a gap of {gap:g} or more"
         )
-    parts.append(f"{_shown(row['group_accuracy'])} of {row['group_pairs']:,} pairs within groups")
+    if row["group_pairs"]:
+        parts.append(f"{_shown(row['group_accuracy'])} of {row['group_pairs']:,} pairs within groups")
     passes = [f"{member['rows'] / member['shown']:.2f}" for member in row["members"] if member.get("rows")]
     cost = f"; {', '.join(passes)} forward rows a completion" if passes else ""
     return f"{row['arm']}: {'; '.join(parts)} in people's order{cost}"

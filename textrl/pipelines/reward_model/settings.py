@@ -11,6 +11,8 @@ from textrl.errors import did_you_mean
 from textrl.models.heads import PLAIN_TEMPLATE
 from textrl.reward_model import RewardModelSettings
 
+SplitBy = Literal["prompt", "user_id", "annotator"]
+
 
 @dataclass(frozen=True)
 class TextSizes:
@@ -45,10 +47,14 @@ class PreferenceData:
         rounds: Times the training texts are dealt into new groups.
         tie_margin: Mean ratings that differ by no more than this are a tie.
         gap: Of ``ratings`` and ``made``: test pairs count whose mean ratings differ by this and more.
-        train: File, folder or dataset id with rankings, pairs or ratings.
-        test: The same for the figures; None sets aside a share of the prompts of `train`.
-        validation_share: Share of the prompts of `train` to stop early and to choose a penalty by.
-        test_share: Share of the prompts of `train` for the figures, where `test` is None.
+        train: File, folder or dataset id with rankings, pairs or ratings. Records that name a ``split``
+            (train, validation or test) go to that part.
+        validation: The same, to stop early and to choose a penalty by; None sets aside a share of `train`.
+        test: The same, for the figures; None sets aside a share of `train`.
+        validation_share: Share of the prompts of `train`, where nothing else says what is for validation.
+        test_share: Share of the prompts of `train`, where nothing else says what is for the figures.
+        by: What is drawn apart keeps one prompt's rankings together, and with ``user_id`` or ``annotator``
+            all of one person.
         demonstrations: File with ``prompt`` and ``completion``: texts whose mean score becomes 0.
         seed: Of the deals and the parts.
     """
@@ -61,9 +67,11 @@ class PreferenceData:
     tie_margin: float = 0.2
     gap: float = 1.0
     train: str | None = None
+    validation: str | None = None
     test: str | None = None
     validation_share: float = 0.1
     test_share: float = 0.1
+    by: SplitBy = "prompt"
     demonstrations: str | None = None
     seed: int = 0
 
@@ -72,6 +80,9 @@ class PreferenceData:
             raise ValueError(f"domain is '{self.domain}'.{did_you_mean(self.domain, DOMAINS)}")
         if (self.source == "file") != (self.train is not None):
             raise ValueError("train names a file exactly where source is 'file'")
+        for name in ("validation", "test"):
+            if self.source != "file" and getattr(self, name) is not None:
+                raise ValueError(f"{name} names a file, and source is '{self.source}'; set source to 'file'")
         for name in ("validation_share", "test_share"):
             if not 0 < getattr(self, name) < 0.5:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 0.5")

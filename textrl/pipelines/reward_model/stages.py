@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from textrl.data.rankings import RankingGroup
 from textrl.fit import checkpoint_step
 from textrl.models.heads import PLAIN_TEMPLATE
 from textrl.models.layers import blocks
@@ -93,6 +94,10 @@ def train(context: Context, member: Member) -> dict[str, Any]:
     # Frozen features are the same for every arm and member of one backbone.
     own = "features" if settings.mode == "linear" else member.stage
     checkpoints = context.run.path / "checkpoints" / own
+
+    def learns(group: RankingGroup) -> bool:
+        return settings.loss in ("regression", "rao_kupper") or len(set(group.ranks)) > 1
+
     cpu_s = time.process_time()
     with _logging(context, member.stage) as log, Passes(model) as passes:
         result = train_reward_model(
@@ -120,7 +125,7 @@ def train(context: Context, member: Member) -> dict[str, Any]:
         **vars(result),
         "groups": len(groups),
         "rows": None if settings.cache_frozen or settings.max_steps else passes.rows,
-        "shown": settings.epochs * sum(len(group.completions) for group in material.train),
+        "shown": settings.epochs * sum(len(group.completions) for group in material.train if learns(group)),
         "cpu_s": cpu_s,
     }
 
@@ -133,7 +138,7 @@ def score_test(context: Context, member: Member) -> tuple[list[Floats], Floats]:
     material = context.material
     examples = [SFTExample(group.prompt, text) for group in material.test for text in group.completions]
     count = len(examples)
-    examples += [SFTExample("", text.text) for text in material.test_texts]
+    examples += [SFTExample(text.prompt, text.completion) for text in material.test_texts]
     model, tokenizer = load_scorer(str(context.run.path / member.folder))
     read = Reader(model, tokenizer, member.settings).examples(examples)
     scores = score_examples(model, tokenizer, read, member.settings)
