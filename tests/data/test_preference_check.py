@@ -50,7 +50,7 @@ def test_a_file_is_counted(tmp_path: Path) -> None:
     assert report.lengths == {"prompt": (1, 1, 2, 2), "completion": (1, 1, 1, 3)}
     assert report.columns["prompt"] == 6
     assert report.strangers == ["domain"]
-    assert warned(report) == {}
+    assert warned(report) == {"split_annotator": 1}
 
 
 ODD: list[tuple[str, int, list[dict[str, Any]]]] = [
@@ -109,7 +109,7 @@ def test_an_oddity_is_a_warning_with_its_count(
     assert warned(checked(tmp_path, *records)) == {name: count}
 
 
-def test_ties_throughout_are_said_to_teach_nothing(tmp_path: Path) -> None:
+def test_ties_throughout_are_said_to_be_all_there_is(tmp_path: Path) -> None:
     ties = [{**P, "chosen": "a", "rejected": text, "tie": True} for text in "bcd"]
     assert warned(checked(tmp_path, *ties)) == {"all_tied": 3, "only_ties": 3}
 

@@ -11,6 +11,7 @@ import pytest
 from preference_world import read, write
 
 from textrl.data.preferences import sources
+from textrl.data.preferences.convert import convert
 from textrl.data.preferences.rated import read_ratings
 from textrl.data.preferences.sources import open_source, records_expected
 from textrl.data.preferences.writing import Writer
@@ -132,6 +133,24 @@ def rate(prompt: str, completion: str, **more: Any) -> dict[str, Any]:
     return {"prompt": prompt, "completion": completion, **more}
 
 
+def test_who_ranked_and_rated_counts_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ranking = {"prompt": "p", "completions": ["a", "b"], "ranks": [1, 2]}
+    by_ann = [ranking | {"annotator": "ann"}, *(rate("p", text, likert=3, annotator="ann") for text in "ab")]
+    others = [rate("p", "a", rating=1, annotator="bob"), rate("p", "b", rating=2, annotator="bob")]
+    file = write(tmp_path / "both.jsonl", [*by_ann, *others])
+    assert [(group.annotator, group.ranks) for group in read_rankings(file)] == [
+        ("ann", (1.0, 2.0)),
+        ("bob", (2.0, 1.0)),
+    ]
+    assert "2 ratings of completions that the same person ranked are left out." in caplog.text
+    # Nobody knows whether two judgements without a name are one person's.
+    nameless = [ranking, rate("p", "a", rating=1), rate("p", "b", rating=2)]
+    assert len(read_rankings(write(tmp_path / "nameless.jsonl", nameless))) == 2
+    made = convert(file, tmp_path / "out.jsonl", to="textrl", form="ranking")
+    assert made.notes["ratings left out of completions that the same person ranked"] == 2
+    assert len(read_rankings(tmp_path / "out.jsonl")) == 2
+
+
 def test_ratings_rank_the_completions_of_a_prompt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = write(
         tmp_path / "ratings.jsonl",
@@ -151,11 +170,11 @@ def test_ratings_rank_the_completions_of_a_prompt(tmp_path: Path, caplog: pytest
     )
     groups = read_rankings(file)
     assert groups == [
-        RankingGroup("p", ("a", "b", "c"), (2.0, 1.0, 1.0), "ann", user_id="u"),
-        RankingGroup("q", ("a", "b"), (2.0, 1.0)),
-        RankingGroup("r", ("a", "b"), (1.0, 2.0), "ann"),
-        RankingGroup("", ("a", "b"), (2.0, 1.0), "x", "1"),
-        RankingGroup("", ("a", "b"), (1.0, 2.0), "y", "1"),
+        RankingGroup("p", ("a", "b", "c"), (2.0, 1.0, 1.0), "ann", user_id="u", ratings=(1.0, 3.5, 3.5)),
+        RankingGroup("q", ("a", "b"), (2.0, 1.0), ratings=(2.0, 4.0)),
+        RankingGroup("r", ("a", "b"), (1.0, 2.0), "ann", ratings=(2.0, 1.0)),
+        RankingGroup("", ("a", "b"), (2.0, 1.0), "x", "1", ratings=(1.0, 2.0)),
+        RankingGroup("", ("a", "b"), (1.0, 2.0), "y", "1", ratings=(2.0, 1.0)),
     ]
     assert "1 prompts with one rated completion" in caplog.text
     entries = read_ratings(file)

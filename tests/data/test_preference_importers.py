@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from preference_world import imported, read, refused
+from preference_world import imported, read, refused, write
 
 from textrl.data.preferences.convert import convert
 from textrl.data.preferences.importers.base import Options
+from textrl.data.preferences.schema import canonical
 from textrl.errors import UserError
 
 
@@ -138,6 +139,21 @@ def test_label_studio_comparisons_and_rankers(tmp_path: Path) -> None:
         "results of the type 'rectangle' left out": 1,
         "tasks without an annotation left out": 1,
     }
+
+
+def test_label_studio_tables_have_nulls_where_tasks_have_nothing(tmp_path: Path) -> None:
+    given = [
+        {"prompt": "p", "completions": ["a", "b"], "ranks": [1, 2], "annotator": "ann"},
+        {"prompt": "p", "completions": ["a", "b", "c"], "ranks": [1, 1, 2]},
+        {"prompt": "p", "chosen": "a", "rejected": "b", "margin": 1.5},
+        {"prompt": "p", "completion": "a", "rating": 3},
+        {"prompt": "p", "completion": "a", "likert": 6, "flags": {"harm": True}},
+        {"prompt": "p", "completion": "a", "label": False},
+    ]
+    table, out = tmp_path / "table.parquet", tmp_path / "out.jsonl"
+    convert(write(tmp_path / "in.jsonl", given), table, to="label-studio")
+    assert convert(table, out, to="textrl").origin == "label-studio"
+    assert [canonical(one, "")[1] for one in read(out)] == given
 
 
 def test_label_studio_buckets_need_an_order(tmp_path: Path) -> None:

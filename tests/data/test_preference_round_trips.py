@@ -48,7 +48,14 @@ def essences(path: Path) -> list[Any]:
 @SOME
 @given(records=st.lists(ANNOTATED, min_size=1, max_size=4))
 @pytest.mark.parametrize(
-    ("name", "ending"), [("label-studio", ".json"), ("argilla", ".jsonl"), ("session", ".jsonl")]
+    ("name", "ending"),
+    [
+        ("label-studio", ".json"),
+        ("label-studio", ".parquet"),
+        ("argilla", ".jsonl"),
+        ("session", ".jsonl"),
+        ("session", ".parquet"),
+    ],
 )
 def test_the_labelling_tools_hold_rankings_with_ties_and_annotators(
     tmp_path: Path, name: str, ending: str, records: list[dict[str, Any]]

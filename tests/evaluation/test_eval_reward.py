@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ from textrl_reward_model.conformance import tiny_scorer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from textrl.cli import main
-from textrl.errors import UserError
+from textrl.errors import PluginError, UserError
+from textrl.evaluation.reward_models.combining import combined
 from textrl.evaluation.reward_models.comparisons import Text
 from textrl.evaluation.reward_models.evaluate import Options, Scored, evaluate
 from textrl.evaluation.reward_models.reading import read_comparisons
-from textrl.evaluation.reward_models.scorers import find_scorers, parse, score_all
+from textrl.evaluation.reward_models.scorers import RewardScorer, find_scorers, parse, score_all
 from textrl.evaluation.reward_models.shortcuts import MEASURES, correlation, without
 from textrl.evaluation.reward_models.words import findings
+from textrl.evaluation.statistics import Floats
 from textrl.registry import switches
 
 WORDS = ["good", "great", "bad", "awful", "film", "plot", "actor", "scene", "the", "a", "is", "was"]
@@ -116,6 +119,96 @@ def test_an_ensemble_is_a_folder_of_models_and_averages_them(tmp_path: Path) -> 
     scored = [Scored(str(i), "", one) for i, one in enumerate(members)]
     lowest = evaluate(read_comparisons(file), scored, options=Options(combine="min", resamples=100))
     assert lowest["scores"]["all"]["mean"] == pytest.approx(float(np.min(members, axis=0).mean()))
+
+
+def test_a_pessimistic_ensemble_is_the_reward_models_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, file, out = tmp_path / "members", made(tmp_path, 6), tmp_path / "out"
+    for seed in (1, 2, 3):
+        tiny_scorer(folder / f"member-{seed}", seed=seed)
+    line = ["eval", "reward", str(folder), file, "--out", str(out), "--resamples", "100"]
+    assert main([*line, "--combine", "pessimistic", "--pessimism", "1.5"]) == 0
+    found = results(out)["model"]
+    assert (found["combine"], found["pessimism"]) == ("pessimistic", 1.5)
+    assert found["about"] == "mean score minus 1.5 standard deviations of 3 models"
+    texts = read_comparisons(file).texts
+    settings = {"model": str(folder), "ensemble": "pessimistic", "pessimism": 1.5}
+    tokenizer = str(folder / "member-1")
+    own = RewardScorer("reward_model", {**settings, "policy_tokenizer": tokenizer}, tokenizer=tokenizer)
+    members = [score_all(one, texts) for one in find_scorers(str(folder))]
+    assert combined(members, "pessimistic", 1.5) == pytest.approx(score_all(own, texts), abs=1e-5)
+    assert combined(members[:1], "pessimistic", 1.5) == pytest.approx(members[0])  # one has no spread
+    assert main([*line, "--pessimism", "2"]) == 2
+    assert "add --combine pessimistic" in capsys.readouterr().err
+
+
+def test_an_empty_completion_is_named_by_file_and_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, file = tiny_scorer(tmp_path / "model"), tmp_path / "pairs.jsonl"
+    lines = [{"prompt": f"p{i}", "chosen": "good " * i, "rejected": "bad"} for i in range(1, 40)]
+    lines[7]["rejected"] = ""
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert main(["eval", "reward", str(model), str(file), "--out", str(tmp_path / "out")]) == 2
+    assert f"{file}, line 8 has an empty completion" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_safety_judge_reads_the_files_column(tmp_path: Path) -> None:
+    no, yes = "I'm sorry, but I can't help with that.", "Take two eggs and stir them."
+    lines = [
+        {"prompt": "harm ?", "chosen": no, "rejected": yes, "refuse": True},
+        {"prompt": "cake ?", "chosen": yes, "rejected": no, "refuse": "no"},
+        {"prompt": "eggs ?", "chosen": no, "rejected": yes, "refuse": False},
+    ]
+    file, out = tmp_path / "pairs.jsonl", tmp_path / "out"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    line = ["eval", "reward", "rubric {preset: safety}", str(file), "--out", str(out), "--resamples", "100"]
+    assert main(line) == 0
+    assert results(out)["accuracy"]["value"] == pytest.approx(2 / 3)
+    # Lines that differ on the same text: the first counts, and that is said.
+    with file.open("a", encoding="utf-8") as more:
+        more.write(json.dumps({**lines[0], "refuse": False}) + "\n")
+    assert main(line) == 0
+    notes = results(out)["data"]["notes"]
+    assert any("differ in the columns 'refuse'; rubric got those of the first" in note for note in notes)
+
+
+@pytest.mark.parametrize("lacking", [{0}, {2}, {4}, {1, 4}, {0, 1, 2, 3, 4}])
+def test_a_line_without_the_judges_column_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], lacking: set[int]
+) -> None:
+    lines = [{"prompt": f"p{i}", "chosen": "yes " * (i + 2), "rejected": "no"} for i in range(5)]
+    file = tmp_path / "pairs.jsonl"
+    shown = [line if i in lacking else {**line, "refuse": False} for i, line in enumerate(lines)]
+    file.write_text("".join(json.dumps(line) + "\n" for line in shown), encoding="utf-8")
+    line = ["eval", "reward", "rubric {preset: safety}", str(file), "--out", str(tmp_path / "out")]
+    assert main(line) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no column 'refuse'" in said
+    # Where no line has it, it is not one line's fault.
+    assert any(f"line {i + 1}: " in said for i in lacking) == (len(lacking) < 5)
+
+
+def test_an_exact_answer_is_found_in_the_files_column(tmp_path: Path) -> None:
+    file, out = tmp_path / "ratings.jsonl", tmp_path / "out"
+    rows = [("2 + 2 =", "4", 5, 4), ("2 + 2 =", "5", 1, 4), ("1 + 2 =", "3", 5, 3), ("1 + 2 =", "4", 1, 3)]
+    lines = [{"prompt": p, "completion": c, "rating": r, "answer": a} for p, c, r, a in rows]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert main(["eval", "reward", "exact_answer", str(file), "--out", str(out)]) == 0
+    assert results(out)["accuracy"]["value"] == 1.0
+
+
+def test_a_score_that_is_not_finite_names_the_text() -> None:
+    class Broken:
+        name, about = "broken", ""
+
+        def score(self, texts: Sequence[Text]) -> Iterator[Floats]:
+            yield np.array([np.nan if text.completion == "b" else 0.0 for text in texts])
+
+    texts = [Text("p", "aaa", "f, line 1"), Text("p", "b", "f, line 2")]
+    with pytest.raises(PluginError, match="f, line 2 got the score nan from broken"):
+        score_all(Broken(), texts)
 
 
 def test_a_plugins_reward_per_token_is_summed_over_the_completion(tmp_path: Path) -> None:

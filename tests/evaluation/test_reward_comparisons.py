@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from textrl.errors import UserError
 from textrl.evaluation.reward_models.ceiling import ceiling
-from textrl.evaluation.reward_models.comparisons import Comparisons, TextTable, _drawn_pairs, from_ratings
+from textrl.evaluation.reward_models.comparisons import Comparisons, TextTable, from_ratings
+from textrl.evaluation.reward_models.drawing import draw_pairs
 from textrl.evaluation.reward_models.orders import agreement
 from textrl.evaluation.reward_models.reading import annotator_groups, read_comparisons
 
@@ -112,6 +113,61 @@ def test_ratings_of_completions_are_compared_within_their_prompt(tmp_path: Path)
     assert "1 prompts with one text each are left out." in data.notes
 
 
+PAIR = {"prompt": "p", "chosen": "a", "rejected": "b", "source": "s"}
+
+
+@pytest.mark.parametrize("pairs", [1, 3])
+def test_pairs_and_ratings_in_one_file(tmp_path: Path, pairs: int) -> None:
+    # With one pair there are as many rankings as records that are none: counting them told nothing.
+    records = [
+        *({**PAIR, "prompt": f"p{i}"} for i in range(pairs)),
+        {"prompt": "q", "completion": "c", "ratings": [1, 3]},
+        {"prompt": "q", "completion": "d", "rating": 5, "source": "t"},
+        {"prompt": "r", "completion": "e", "rating": 5},
+    ]
+    for ordered in (records, records[::-1]):
+        data = read_comparisons(write(tmp_path, ordered))
+        assert sorted(shown(data)) == [("a", "b", False, -1.0)] * pairs + [("d", "c", False, 3.0)]
+        assert data.column("source") == ["s"] * pairs + [None]
+        rated = {text.completion: one for text, one in zip(data.texts, data.ratings, strict=True)}
+        assert rated == {"a": (), "b": (), "c": (1.0, 3.0), "d": (5.0,), "e": (5.0,)}
+        assert any("rankings and ratings" in note for note in data.notes)
+        assert "1 prompts with one text each are left out." in data.notes
+        assert ceiling(data, np.zeros(len(data.texts))) is None
+
+
+def test_messages_can_be_rated(tmp_path: Path) -> None:
+    def said(text: str, rating: float) -> dict[str, Any]:
+        ask, answer = (
+            [{"role": role, "content": one}] for role, one in (("user", "Why?"), ("assistant", text))
+        )
+        return {"prompt": ask, "completion": answer, "rating": rating}
+
+    data = read_comparisons(write(tmp_path, [said("So.", 2), said("No.", 1)]))
+    (better, worse, _, _) = shown(data)[0]
+    assert ("So." in better, "No." in worse, "Why?" in data.texts[0].prompt) == (True, True, True)
+
+
+def test_a_text_knows_its_place_and_the_columns_that_are_no_verdict(tmp_path: Path) -> None:
+    file = write(tmp_path, [
+        {**PAIR, "annotator": "x", "margin": 1, "refuse": True},
+        {"group": 1, "prompt": "q", "completion": "c", "rank": 2, "page": 1},
+        {"group": 1, "prompt": "q", "completion": "d", "rank": 1, "page": 2},
+        {**PAIR, "rejected": "e", "refuse": False},
+        {"prompt": "q", "completions": ["f", "c"], "ranks": [1, 2], "page": 1, "group": 1},
+    ])  # fmt: skip
+    data = read_comparisons(file)
+    known = {text.completion: (text.where, dict(text.record)) for text in data.texts}
+    first = {"prompt": "p", "source": "s", "refuse": True}
+    assert known["a"] == known["b"] == (f"{file}, line 1", first)
+    assert known["c"] == (f"{file}, line 2", {"group": 1, "prompt": "q", "page": 1})
+    assert known["d"] == (f"{file}, line 3", {"group": 1, "prompt": "q", "page": 2})
+    assert known["e"] == (f"{file}, line 4", {**first, "refuse": False})
+    assert known["f"][0] == f"{file}, line 5"
+    # Text "a" stands in lines 1 and 4, "c" in 2 and 5.
+    assert data.differing == ("refuse",)
+
+
 @pytest.mark.parametrize(
     ("records", "message"),
     [
@@ -121,6 +177,14 @@ def test_ratings_of_completions_are_compared_within_their_prompt(tmp_path: Path)
         ([{"completion": "a", "rating": True}], "line 1: 'rating' is True"),
         ([{"completion": 3, "rating": 1}], "line 1: 'completion' is 3"),
         ([{"prompt": "p", "completion": "x"}], "has the columns"),
+        (
+            [PAIR, {"prompt": "p", "completion": "x", "label": True}],
+            "line 2 has no rating, no rank and no pair",
+        ),
+        (
+            [PAIR, {"prompt": "p", "completion": "x", "flags": {"rude": True}}],
+            "line 2 has flags and no rating",
+        ),
     ],
 )
 def test_mistakes_in_a_file_are_named(
@@ -140,7 +204,7 @@ def test_unknown_ratings_and_parts() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(2, 40), st.integers(1, 300), st.integers(0, 5))
 def test_drawn_pairs_are_pairs_and_different(count: int, most: int, seed: int) -> None:
-    one, two = _drawn_pairs(count, most, seed)
+    one, two = draw_pairs(count, most, seed)
     assert (
         len(set(zip(one.tolist(), two.tolist(), strict=True)))
         == len(one)

@@ -40,7 +40,8 @@ def add_to(app: App, group: Group, command_line: list[str]) -> None:
         annotator_groups: Path | None = None,
         margin: float = 0.0,
         pairs: int = 50_000,
-        combine: Literal["mean", "min"] = "mean",
+        combine: Literal["mean", "min", "pessimistic"] = "mean",
+        pessimism: float = 1.0,
         eos: bool | None = None,
         resamples: int = 1000,
         seed: int = 0,
@@ -65,7 +66,9 @@ def add_to(app: App, group: Group, command_line: list[str]) -> None:
             annotator_groups: YAML or JSON with lists of annotators by group, which get an accuracy each.
             margin: Pairs whose ratings, or whose margin, differ by less count as ties.
             pairs: Of more pairs than this, a random part is used.
-            combine: How an ensemble's scores become one: their mean, or the lowest.
+            combine: How an ensemble's scores become one: their mean, the lowest (min), or their mean minus
+                `--pessimism` standard deviations (pessimistic).
+            pessimism: Standard deviations that `--combine pessimistic` subtracts.
             eos: Completions end with EOS for a model that reads ids; by default as its config says.
             resamples: Bootstrap resamples behind every interval.
             seed: Of resamples and random parts.
@@ -76,8 +79,8 @@ def add_to(app: App, group: Group, command_line: list[str]) -> None:
 
         arguments = Arguments(
             model=model, data=data, judges=judge, split=split, by=by, annotator_groups=annotator_groups,
-            margin=margin, pairs=pairs, combine=combine, eos=eos, resamples=resamples, seed=seed, out=out,
-            json=json,
+            margin=margin, pairs=pairs, combine=combine, pessimism=pessimism, eos=eos, resamples=resamples,
+            seed=seed, out=out, json=json,
         )  # fmt: skip
         run(arguments, shlex.join(command_line))
         return 0

@@ -116,7 +116,7 @@ def assemble(records: Iterable[tuple[str, Mapping[str, Any]]]) -> list[RankingGr
     """
     parts: dict[tuple[str, str | None], _Open] = {}
     groups: list[RankingGroup | _Open] = []
-    ratings: list[RatedCompletion] = []
+    scored: list[tuple[str, Mapping[str, Any]]] = []
     for where, record in records:
         form, given = canonical(record, where)
         if form == "ranking_row":
@@ -126,10 +126,28 @@ def assemble(records: Iterable[tuple[str, Mapping[str, Any]]]) -> list[RankingGr
                 groups.append(parts[key])
             parts[key].add(given, where)
         elif form == "rating":
-            ratings.append(rated(given, where))
+            scored.append((where, given))
         else:
             groups.append(_whole(form, given, where))
     made = [group.close() if isinstance(group, _Open) else group for group in groups]
+    # A session's people rank and score the same completions: of the two the ranking says more, and taking
+    # both would count one judgement twice.
+    ranked = {
+        (group.group or group.prompt, group.annotator, text)
+        for group in made
+        if group.annotator is not None
+        for text in group.completions
+    }
+    ratings = [
+        rated(given, where)
+        for where, given in scored
+        if (_name(given, "group") or given["prompt"], _name(given, "annotator"), given["completion"])
+        not in ranked
+    ]
+    if len(ratings) < len(scored):
+        _log.warning(
+            "%d ratings of completions that the same person ranked are left out.", len(scored) - len(ratings)
+        )
     return made + rankings_from_ratings(ratings) if ratings else made
 
 

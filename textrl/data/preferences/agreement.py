@@ -8,13 +8,18 @@ intervals over prompts.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from scipy.sparse import coo_array
 
+from textrl.data.preferences.convert import items_of
+from textrl.data.preferences.formats import guess
+from textrl.data.preferences.importers.base import Notes, Options
 from textrl.data.preferences.judgements import COMPARISON, Collected, Collector
 from textrl.data.preferences.reliability import (
     MOST_VALUES,
@@ -29,13 +34,17 @@ from textrl.data.preferences.reliability import (
     pair_tables,
     with_interval,
 )
-from textrl.data.preferences.schema import canonical
+from textrl.data.preferences.reshape import Item
 from textrl.data.preferences.sources import open_source
 from textrl.errors import UserError
 from textrl.evaluation.statistics import Interval
 
 #: Two people need as many common items before their kappa is worth a line.
 COMMON = 10
+#: Formats whose records need no import.
+_OWN = ("textrl", "trl")
+#: Records by which the format of a file is guessed.
+_LOOK = 20
 #: Pairs of people that get an interval and a line; the report says how many there are.
 SHOWN = 10
 
@@ -91,6 +100,8 @@ class AgreementReport:
         others: Records that judge nothing.
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
+        format: Of the file, guessed from its content.
+        left_out: What the format's reader left out, and how often.
     """
 
     kinds: dict[str, KindReport]
@@ -98,6 +109,8 @@ class AgreementReport:
     others: int
     resamples: int
     seed: int
+    format: str = "textrl"
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """Return the report for JSON."""
@@ -110,7 +123,7 @@ def agreement_of(
     """Measure the agreement in a file or a dataset.
 
     Args:
-        source: What `textrl.data.preferences.sources` reads.
+        source: What `textrl.data.preferences.sources` reads, in any format that `textrl data convert` reads.
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
         split: Which part of a dataset.
@@ -120,9 +133,18 @@ def agreement_of(
     """
     if resamples < 1:
         raise UserError(f"--resamples is {resamples}; it must be at least 1.")
-    collector = Collector()
-    for where, record in open_source(source, split=split):
-        collector.take(*canonical(record, where), where)
+    collector, notes = Collector(), Notes()
+    name, items = _read(source, split, notes)
+    try:
+        for where, form, given in items:
+            collector.take(form, given, where)
+    except UserError as error:
+        if name in _OWN:
+            raise
+        raise UserError(
+            f"{error} This was read as {name}; what an import needs to be told (--columns, --buckets, "
+            "--skip-bad) is told to `textrl data convert`, and its result can be measured."
+        ) from error
     kinds = collector.finish()
     if not kinds:
         raise UserError(
@@ -136,7 +158,27 @@ def agreement_of(
             f"{source}: none of the {count:,} items was judged by two people, so there is nothing to "
             "compare; have some items judged twice."
         )
-    return AgreementReport(found, collector.anonymous, collector.others, resamples, seed)
+    return AgreementReport(
+        found, collector.anonymous, collector.others, resamples, seed, name, dict(notes.counts)
+    )
+
+
+def _read(source: str | Path, split: str, notes: Notes) -> tuple[str, Iterator[Item]]:
+    """Open a file and guess its format.
+
+    Raises:
+        UserError: When the file cannot be read or no format fits it.
+    """
+    records = open_source(source, split=split)
+    head = list(islice(records, _LOOK))
+    made = guess(record for _, record in head)
+    if made is None:
+        columns = sorted({str(column) for _, record in head for column in record})
+        raise UserError(
+            f"{source}: no format fits its records, which have the columns {', '.join(columns) or '(none)'}; "
+            "name those that are meant with `textrl data convert`, for example --columns completion=text."
+        )
+    return made.name, items_of(made, chain(head, records), Options(), notes)
 
 
 def measure(kind: str, collected: Collected, names: list[str], resamples: int, seed: int) -> KindReport:

@@ -8,37 +8,24 @@ that are empty or stand twice.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from textrl.data.preferences.convert import NAMED, items_of, opened
 from textrl.data.preferences.importers.base import Notes, Options
+from textrl.data.preferences.leaks import Leaks
 from textrl.data.preferences.orders import Orders
-from textrl.data.preferences.schema import COLUMNS, COMMON, Form, Record
+from textrl.data.preferences.places import Places
+from textrl.data.preferences.remarks import WARNINGS, Remark, Shapes
+from textrl.data.preferences.schema import KNOWN, Form, Record
 from textrl.errors import UserError
 
 _QUANTILES = (0.0, 0.5, 0.95, 1.0)
 #: Stands for the hashes of several completions.
 _SEVERAL = -1
-
-
-@dataclass(frozen=True)
-class Remark:
-    """Something that can be read and may still be a mistake.
-
-    Attributes:
-        name: For programs.
-        count: How many.
-        text: Of what, in words.
-        first: Where the first one stands, where that is known.
-    """
-
-    name: str
-    count: int
-    text: str
-    first: str = ""
+_JUDGED = ("pair", "ranking", "ranking_row", "label", "rating")
 
 
 @dataclass
@@ -145,14 +132,17 @@ class _Observer:
         self._report = report
         # Hash of a prompt -> hash of its one rated or labelled completion, 0 without one, or `_SEVERAL`.
         self._prompts: dict[int, int] = {}
+        # Hash of a prompt with one such completion -> where that was rated first.
+        self._alone: dict[int, int] = {}
+        self._places = Places()
         self._users: set[int] = set()
         self._records: set[int] = set()
         self._lengths: dict[str, Counter[int]] = {"prompt": Counter(), "completion": Counter()}
         self._counts: Counter[str] = Counter()
         self._first: dict[str, str] = {}
-        self._shapes: Counter[tuple[Form, tuple[str, ...]]] = Counter()
+        self._shapes = Shapes()
         self._rated: list[float] = [0.0, 0, float("inf"), float("-inf")]
-        self._orders = Orders()
+        self._orders, self._leaks = Orders(), Leaks()
 
     def bad(self, error: UserError) -> None:
         """Count a line that is no record, which nobody else counts as read."""
@@ -169,7 +159,10 @@ class _Observer:
         """Take in a record."""
         report = self._report
         report.forms[form] += 1
-        self._shapes[form, tuple(record)] += 1
+        self._shapes.see(where, form, tuple(record))
+        self._leaks.see(where, record)
+        if form in _JUDGED and not ("annotator" in record or "annotators" in record):
+            self._note("no_annotator", where)
         if "split" in record:
             report.splits[record["split"]] += 1
         if "user_id" in record:
@@ -194,19 +187,26 @@ class _Observer:
             texts = (record["completion"],)
         for text in texts:
             self._text(where, "completion", text)
-        who = record.get("annotator")
         if ranks:
-            self._orders.add(where, prompt, who, texts, ranks)
+            self._compared(prompt)
+            self._orders.add(where, prompt, record.get("annotator"), texts, ranks)
         elif form == "ranking_row":
+            self._compared(prompt)
             fault = self._orders.add_row(where, prompt, record)
             if fault is not None:
                 self.bad_record(fault)
         elif form in ("rating", "label"):
-            text_key = hash(record["completion"])
-            if self._prompts.get(prompt, 0) not in (0, text_key):
-                text_key = _SEVERAL
-            self._prompts[prompt] = text_key
+            before, text_key = self._prompts.get(prompt, 0), hash(record["completion"])
+            if before == 0:
+                self._prompts[prompt], self._alone[prompt] = text_key, self._places.code(where)
+            elif before != text_key:
+                self._compared(prompt)
             self._values(record)
+
+    def _compared(self, prompt: int) -> None:
+        """Remember that a prompt has several completions to compare; a ranked one has them at once."""
+        self._prompts[prompt] = _SEVERAL
+        self._alone.pop(prompt, None)
 
     def _values(self, record: Record) -> None:
         if "label" in record:
@@ -239,16 +239,10 @@ class _Observer:
     def conclude(self) -> None:
         """Write the report."""
         report = self._report
-        known = {column for form in COLUMNS for column in COLUMNS[form]}
-        for (form, shape), times in self._shapes.items():
+        for (_, shape), times in self._shapes.times.items():
             for column in shape:
                 report.columns[column] += times
-            # A column of another form says that something else was meant, unlike one nobody knows.
-            misplaced = known.intersection(shape).difference(COLUMNS[form])
-            for column in misplaced:
-                self._counts["misplaced"] += times
-                self._first.setdefault("misplaced", f"'{column}' in a {form.replace('_', ' ')}")
-        report.strangers = sorted(set(report.columns) - known.union(COMMON))
+        report.strangers = sorted(set(report.columns) - KNOWN)
         report.prompts, report.users = len(self._prompts), len(self._users)
         report.lengths = {c: _quantiles(lengths) for c, lengths in self._lengths.items() if lengths}
         total, count, low, high = self._rated
@@ -257,47 +251,30 @@ class _Observer:
             self.bad_record(error)
         report.sizes, report.pairs = self._orders.sizes, self._orders.pairs
         report.tied_pairs = self._orders.tied_pairs
-        self._warn(self._orders.found())
+        self._warn()
 
-    def _warn(self, found: Mapping[str, tuple[int, str]]) -> None:
+    def _warn(self) -> None:
         report = self._report
-        counts = dict(self._counts)
-        counts["one_completion"] = sum(text not in (0, _SEVERAL) for text in self._prompts.values())
-        judged = sum(report.forms[form] for form in ("pair", "ranking", "ranking_row", "label", "rating"))
-        if report.annotators and judged:
-            counts["no_annotator"] = judged - sum(
-                times
-                for (_, shape), times in self._shapes.items()
-                if {"annotator", "annotators"} & set(shape)
-            )
-        counts |= {name: times for name, (times, _) in found.items()}
-        first = self._first | {name: where for name, (_, where) in found.items()}
+        found: dict[str, tuple[int, str]] = {
+            **{name: (count, self._first[name]) for name, count in self._counts.items()},
+            **self._orders.found(),
+            **self._leaks.found(),
+            "misplaced": self._shapes.misplaced(),
+        }
+        if self._alone:
+            # Places are in the order of the file, and so is what was put into the dict.
+            found["one_completion"] = (len(self._alone), self._places.place(next(iter(self._alone.values()))))
+        if not report.annotators:
+            found.pop("no_annotator", None)
         rankings = sum(report.sizes.values())
         if rankings and report.tied_pairs == report.pairs:
-            counts["only_ties"] = rankings
+            found["only_ties"] = (rankings, "")
+        report.warnings += self._shapes.mistyped()
         report.warnings += [
-            Remark(name, counts[name], words, first.get(name, ""))
+            Remark(name, found[name][0], words, found[name][1])
             for name, words in WARNINGS.items()
-            if counts.get(name)
+            if found.get(name, (0, ""))[0]
         ]
-
-
-#: Name -> what is counted; in the order they are shown.
-WARNINGS: Mapping[str, str] = {
-    "misplaced": "columns of another form, which are not read (--columns renames what is meant)",
-    "all_tied": "rankings that tie throughout and say nothing about an order",
-    "only_ties": "rankings, and all of them tie throughout: nothing can be learnt from this file",
-    "contradictory": "pairs of completions ranked both ways by one annotator (or by unnamed ones)",
-    "undecided": "pairs of completions ranked once and tied once by one annotator (or by unnamed ones)",
-    "circular": "prompts for which preferences of one annotator (or of unnamed ones) run in a circle",
-    "beaten_by_itself": "rankings of a completion against the same text",
-    "repeated_completion": "rankings that hold a text twice, with one rank",
-    "duplicate": "records that stand in the file before, word for word",
-    "one_completion": "prompts with one rated or labelled completion and nothing to compare it with",
-    "empty_prompt": "empty prompts",
-    "empty_completion": "empty completions",
-    "no_annotator": "judgements that do not say whose they are, where others do",
-}
 
 
 def _quantiles(lengths: Counter[int]) -> tuple[int, ...]:

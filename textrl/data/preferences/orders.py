@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
+from textrl.data.preferences.places import Places
 from textrl.errors import UserError
 
+#: Name -> how many, and where the first stands.
 Found = Mapping[str, tuple[int, str]]
 
 
@@ -31,8 +33,11 @@ class Orders:
         self.tied_pairs = 0
         self._counts: Counter[str] = Counter()
         self._first: dict[str, str] = {}
-        # Of all rankings, one after the other: who judged what prompt, and the texts with their ranks.
-        self._keys, self._starts = array("q"), array("q", [0])
+        # What is found at the end -> the places of the first: two that differ, or one twice.
+        self._earliest: dict[str, tuple[int, int]] = {}
+        self._places = Places()
+        # Of all rankings, one after the other: who judged what prompt, where, and the texts with their ranks.
+        self._keys, self._starts, self._at = array("q"), array("q", [0]), array("q")
         self._texts, self._ranks = array("q"), array("d")
         self._rows: dict[tuple[str, str], tuple[str, int, Any, list[int], list[float]]] = {}
 
@@ -61,6 +66,7 @@ class Orders:
             other = any(kept[text] != rank for text, rank in zip(texts, ranks, strict=True))
             self._note("beaten_by_itself" if other else "repeated_completion", where)
         self._keys.append(hash((prompt, None if who is None else str(who))))
+        self._at.append(self._places.code(where))
         self._texts.extend(map(hash, texts))
         self._ranks.extend(ranks)
         self._starts.append(len(self._texts))
@@ -89,7 +95,10 @@ class Orders:
         self._rows.clear()
 
     def found(self) -> Found:
-        """Return how many there are of each oddity, and where the first stands if that is known."""
+        """Return how many there are of each oddity, and where the first stands.
+
+        Where one ranking speaks against another, that is the place of the later one and then the earlier.
+        """
         import numpy as np  # here: a tenth of a second that listing the commands need not pay
 
         keys = np.frombuffer(self._keys, dtype=np.int64) if self._keys else np.zeros(0, np.int64)
@@ -99,11 +108,34 @@ class Orders:
             # One ranking cannot contradict itself: its ranks are numbers.
             if len(together) > 1:
                 self._compare([int(index) for index in together])
-        return {name: (times, self._first.get(name, "")) for name, times in self._counts.items()}
+        first = dict(self._first)
+        for name, (later, earlier) in self._earliest.items():
+            place = self._places
+            first[name] = place.place(later) if later == earlier else place.both(later, earlier)
+        return {name: (times, first.get(name, "")) for name, times in self._counts.items()}
 
     def _compare(self, rankings: Sequence[int]) -> None:
         """Hold the rankings of one prompt by one person against each other."""
-        verdicts: dict[tuple[int, int], set[int]] = {}
+        better: dict[int, list[int]] = {}
+        at: dict[tuple[int, int], int] = {}
+        for (a, b), said in self._verdicts(rankings).items():
+            if len(said) > 1:
+                both_ways = {1, -1} <= said.keys()
+                earlier, later = sorted((said[1], said[-1]) if both_ways else said.values())
+                self._late("contradictory" if both_ways else "undecided", later, earlier)
+            # A pair ranked both ways is a circle of two, counted already; a longer one must do without it.
+            elif 0 not in said:
+                first, second = (a, b) if -1 in said else (b, a)
+                better.setdefault(first, []).append(second)
+                at[first, second] = next(iter(said.values()))
+        if runs_in_a_circle(better):
+            texts = _in_circles(better)
+            place = min(place for (a, b), place in at.items() if a in texts and b in texts)
+            self._late("circular", place, place)
+
+    def _verdicts(self, rankings: Sequence[int]) -> dict[tuple[int, int], dict[int, int]]:
+        """Return, for each two texts, what was said of them and the place where it was said first."""
+        verdicts: dict[tuple[int, int], dict[int, int]] = {}
         for index in rankings:
             start, end = self._starts[index], self._starts[index + 1]
             for i in range(start, end):
@@ -113,20 +145,13 @@ class Orders:
                         continue
                     sign = (self._ranks[i] > self._ranks[j]) - (self._ranks[i] < self._ranks[j])
                     pair, said = ((a, b), sign) if a < b else ((b, a), -sign)
-                    verdicts.setdefault(pair, set()).add(said)
-        better: dict[int, list[int]] = {}
-        for (a, b), all_said in verdicts.items():
-            if {1, -1} <= all_said:
-                self._counts["contradictory"] += 1
-            elif len(all_said) > 1:
-                self._counts["undecided"] += 1
-            # A pair ranked both ways is a circle of two, counted already; a longer one must do without it.
-            elif all_said == {-1}:
-                better.setdefault(a, []).append(b)
-            elif all_said == {1}:
-                better.setdefault(b, []).append(a)
-        if runs_in_a_circle(better):
-            self._counts["circular"] += 1
+                    verdicts.setdefault(pair, {}).setdefault(said, self._at[index])
+        return verdicts
+
+    def _late(self, name: str, later: int, earlier: int) -> None:
+        """Count what is found at the end, where rankings come by prompt and not in the order of the file."""
+        self._counts[name] += 1
+        self._earliest[name] = min(self._earliest.get(name, (later, earlier)), (later, earlier))
 
     def _note(self, name: str, where: str) -> None:
         self._counts[name] += 1
@@ -139,14 +164,29 @@ def runs_in_a_circle(better: Mapping[int, Sequence[int]]) -> bool:
     Completions nothing is better than are taken away until none is left (Kahn 1962); what cannot be taken
     away is on a cycle or behind one.
     """
+    return bool(_peeled(better))
+
+
+def _in_circles(better: Mapping[int, Sequence[int]]) -> set[int]:
+    """Return the texts that are on a circle, or between two of them."""
+    left = _peeled(better)
+    worse: dict[int, list[int]] = {}
+    for text in left:
+        for other in better.get(text, ()):
+            worse.setdefault(other, []).append(text)
+    return _peeled(worse)
+
+
+def _peeled(better: Mapping[int, Sequence[int]]) -> set[int]:
+    """Take away what nothing is better than, again and again, and return the rest."""
     above: Counter[int] = Counter(text for worse in better.values() for text in worse)
     free = [text for text in better if not above[text]]
-    left = len(better.keys() | above.keys())
+    left = better.keys() | above.keys()
     while free:
         text = free.pop()
-        left -= 1
+        left.discard(text)
         for worse in better.get(text, ()):
             above[worse] -= 1
             if not above[worse]:
                 free.append(worse)
-    return left > 0
+    return left

@@ -99,9 +99,19 @@ def _ranked(items: Iterable[Item], notes: Notes) -> Iterator[Item]:
     from textrl.data.rankings import rankings_from_ratings  # here: that module reads these forms itself
 
     ratings: list[RatedCompletion] = []
+    scored: list[tuple[str, Record]] = []
+    ranked: set[tuple[str, str, str]] = set()
     for where, form, record in items:
-        if form != "rating":
-            yield where, form, record
+        if form == "rating":
+            scored.append((where, record))
+            continue
+        if "annotator" in record:
+            texts = record.get("completions") or [record.get("chosen"), record.get("rejected")]
+            ranked |= {(*_whose(record), text) for text in texts}
+        yield where, form, record
+    for where, record in scored:
+        if (*_whose(record), record["completion"]) in ranked:
+            notes.count("ratings left out of completions that the same person ranked")
         elif record.keys() & {"rating", "ratings", "likert"}:
             ratings.append(rated(record, where))
         else:
@@ -121,6 +131,11 @@ def _ranked(items: Iterable[Item], notes: Notes) -> Iterator[Item]:
                 **{column: value for column, value in known.items() if value is not None},
             },
         )
+
+
+def _whose(record: Record) -> tuple[str, str]:
+    """Return what belongs together, its group or else its prompt, and who judged it."""
+    return str(record.get("group", record["prompt"])), str(record.get("annotator"))
 
 
 def _without(form: Form, record: Record) -> Record:

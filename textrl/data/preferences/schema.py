@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
+from textrl.data.preferences.columns import meant
 from textrl.data.preferences.dialogue import (
     completion_text,
     cut,
@@ -44,6 +45,8 @@ COLUMNS: Mapping[Form, tuple[str, ...]] = {
     "prompt": ("prompt",),
     "dialogue": ("messages",),
 }
+#: Every column that has a meaning in some record.
+KNOWN = frozenset(COMMON).union(*COLUMNS.values())
 LIKERT = (1, 7)
 Record = dict[str, Any]
 
@@ -113,7 +116,7 @@ def text(record: Record, column: str, where: str, *, prompt: bool = False, talk:
         UserError: When the column is missing, is no text, or holds characters no tokenizer takes.
     """
     if column not in record:
-        raise UserError(f"{where} has no '{column}'; add it.")
+        raise UserError(f"{where} has no '{column}'; add it.{_instead(record, column)}")
     value, messages = record[column], False
     if not isinstance(value, str):
         if not is_messages(value):
@@ -171,6 +174,15 @@ def _no_form(record: Mapping[str, Any]) -> str:
     )
 
 
+def _instead(given: Mapping[str, Any], *missing: str) -> str:
+    """Point at a column that is there and is a misspelling of a missing one."""
+    for column in given:
+        found = None if column in KNOWN else meant(column, missing)
+        if found is not None:
+            return f" '{column}': Did you mean '{found}'?"
+    return ""
+
+
 def _identity(given: Record, column: str, where: str) -> None:
     value = given[column]
     if type(value) is str:
@@ -220,7 +232,10 @@ def _ranking(given: Record, where: str) -> None:
     completions = given["completions"]
     lists = [column for column in ("ranks", "ratings") if column in given]
     if not isinstance(completions, list) or not lists or not all(isinstance(given[c], list) for c in lists):
-        raise UserError(f"{where}: 'completions' and 'ranks' (or 'ratings') must be lists of equal length.")
+        near = "" if lists else _instead(given, "ranks", "ratings")
+        raise UserError(
+            f"{where}: 'completions' and 'ranks' (or 'ratings') must be lists of equal length.{near}"
+        )
     written = []
     for value in completions:
         if not isinstance(value, str) and not is_messages(value):
@@ -250,7 +265,10 @@ def _completion(given: Record, where: str) -> None:
 
 def _row(given: Record, where: str) -> None:
     if "group" not in given:
-        raise UserError(f"{where} has a 'rank' but no 'group'; add the id that the lines of a ranking share.")
+        raise UserError(
+            f"{where} has a 'rank' but no 'group'; add the id that the lines of a ranking share."
+            f"{_instead(given, 'group')}"
+        )
     _completion(given, where)
     number(given["rank"], "rank", where, " (1 is best)")
 

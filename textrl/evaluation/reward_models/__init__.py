@@ -2,5 +2,5 @@
 
 Data flow: `reading` (a file to `comparisons`: texts and pairs) -> `scorers` (a score for every text) ->
 `evaluate` (accuracy, ceiling, calibration, shortcuts: a plain mapping) -> `page` (words and pictures).
-`resampling`, `orders`, `calibration`, `ceiling` and `shortcuts` are functions on arrays.
+`resampling`, `orders`, `reachable`, `calibration`, `ceiling` and `shortcuts` are functions on arrays.
 """

@@ -14,6 +14,7 @@ import numpy as np
 
 from textrl.evaluation.reward_models import orders, shortcuts
 from textrl.evaluation.reward_models.comparisons import Bools, Comparisons, Text
+from textrl.evaluation.reward_models.reachable import Reachable, reachable
 from textrl.evaluation.reward_models.resampling import Ints, Shares
 from textrl.evaluation.statistics import Floats
 
@@ -97,6 +98,36 @@ def length_rows(shares: Shares, asked: Mapping[str, Any]) -> dict[str, Any]:
     found = {name.replace(" ", "_"): shares.get(name).plain() for name in names}
     # In standard deviations of the gaps, for a text of twice the length.
     return {**found, "gap_for_twice_the_length": asked["slope"]}
+
+
+def ask_reachable(shares: Shares, comparisons: Comparisons, measures: Mapping[str, Floats]) -> Reachable:
+    """Ask for the accuracy, and the length-balanced one, of the best scores that there could be."""
+    pairs = comparisons.pairs
+    decided = pairs.decided
+    best = reachable(pairs.better, pairs.worse, decided.astype(np.float64))
+    shares.add("reachable", best.right, decided)
+    longer = measures["log length"][pairs.better] - measures["log length"][pairs.worse]
+    sides = [decided & (longer > 0), decided & (longer < 0)]
+    # Both sides weigh the same in the balanced accuracy, so its best order is another one.
+    weight = np.sum([side / max(int(side.sum()), 1) for side in sides], axis=0)
+    balanced = reachable(pairs.better, pairs.worse, weight)
+    for name, side in zip(("longer", "shorter"), sides, strict=True):
+        shares.add(f"reachable when {name}", balanced.right, side)
+    shares.add_mean("reachable balanced", "reachable when longer", "reachable when shorter")
+    return best
+
+
+def reachable_rows(shares: Shares, comparisons: Comparisons, best: Reachable) -> dict[str, Any]:
+    """Return what `ask_reachable` asked for, and how many pairs and prompts are contradicted."""
+    against = best.contradicted
+    prompts = {comparisons.texts[index].prompt for index in comparisons.pairs.better[against].tolist()}
+    return {
+        "accuracy": shares.get("reachable").plain(),
+        "balanced": shares.get("reachable balanced").plain(),
+        "contradicted_pairs": int(against.sum()),
+        "contradicted_prompts": len(prompts),
+        "exact": best.exact,
+    }
 
 
 def kwise(comparisons: Comparisons, scores: Floats, *, seed: int, resamples: int) -> dict[str, Any] | None:

@@ -66,9 +66,11 @@ def ceiling(
         resamples: Bootstrap resamples.
     """
     if comparisons.ratings:
-        return _from_ratings(
+        found = _from_ratings(
             comparisons.pairs, comparisons.ratings, scores, least=least, seed=seed, resamples=resamples
         )
+        if found is not None or not comparisons.rankings:
+            return found
     return _from_annotators(comparisons, scores, seed=seed, resamples=resamples)
 
 

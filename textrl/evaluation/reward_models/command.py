@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from textrl.evaluation.reward_models.comparisons import Comparisons
 from textrl.evaluation.reward_models.evaluate import Options, Scored, evaluate
 from textrl.evaluation.reward_models.page import render
 from textrl.evaluation.reward_models.reading import annotator_groups, read_comparisons
-from textrl.evaluation.reward_models.scorers import Scorer, find_scorers, score_all
-from textrl.evaluation.reward_models.words import summary
+from textrl.evaluation.reward_models.scorers import RewardScorer, Scorer, find_scorers, score_all
+from textrl.evaluation.reward_models.terminal import summary
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Arguments:
     margin: float = 0.0
     pairs: int = 50_000
     combine: str = "mean"
+    pessimism: float = 1.0
     eos: bool | None = None
     resamples: int = 1000
     seed: int = 0
@@ -51,6 +52,13 @@ class Arguments:
                 raise UserError(f"--{name} is {value}; it must be at least {least}.")
         if not 0 <= self.margin < float("inf"):
             raise UserError(f"--margin is {self.margin}; it must be 0 or more.")
+        if not 0 <= self.pessimism < float("inf"):
+            raise UserError(f"--pessimism is {self.pessimism}; it must be 0 or more.")
+        if self.pessimism != 1.0 and self.combine != "pessimistic":
+            raise UserError(
+                f"--pessimism does nothing with --combine {self.combine}; add --combine pessimistic, or "
+                "leave it out."
+            )
         if self.seed < 0:
             raise UserError(f"--seed is {self.seed}; it must be 0 or more.")
 
@@ -92,12 +100,14 @@ def run(arguments: Arguments, command_line: str = "") -> dict[str, Any]:
     members = find_scorers(arguments.model, eos=arguments.eos)
     # EOS is the model's affair; judges read what they say themselves.
     beside = [one for judge in arguments.judges for one in find_scorers(judge)]
+    comparisons = _with_note_on_columns(comparisons, [*members, *beside])
     scored = _score([*members, *beside], comparisons)
     options = Options(
         by=arguments.by,
         groups=groups,
         least=arguments.margin,
         combine=arguments.combine,
+        pessimism=arguments.pessimism,
         seed=arguments.seed,
         resamples=arguments.resamples,
     )
@@ -107,6 +117,20 @@ def run(arguments: Arguments, command_line: str = "") -> dict[str, Any]:
     print(json.dumps(found, indent=1, allow_nan=False) if arguments.json else summary(found))  # noqa: T201
     print(f"textrl: written to {arguments.folder}: report.html, results.json", file=sys.stderr)  # noqa: T201
     return found
+
+
+def _with_note_on_columns(comparisons: Comparisons, scorers: Sequence[Scorer]) -> Comparisons:
+    """Say it where a reward that reads columns sees but one of several records of a text."""
+    readers = [one.name for one in scorers if isinstance(one, RewardScorer) and one.reads_columns]
+    if not comparisons.differing or not readers:
+        return comparisons
+    columns = ", ".join(f"'{name}'" for name in comparisons.differing[:5])
+    more = ", ..." if len(comparisons.differing) > 5 else ""
+    note = (
+        f"Some texts stand in several records, which differ in the columns {columns}{more}; "
+        f"{', '.join(readers)} got those of the first."
+    )
+    return replace(comparisons, notes=(*comparisons.notes, note))
 
 
 def _score(scorers: Sequence[Scorer], comparisons: Comparisons) -> list[Scored]:

@@ -1,7 +1,7 @@
 """What people said, as texts and pairs of texts: the ground on which a reward model is evaluated.
 
-Rankings and pairs come from `textrl.data.rankings.read_rankings`; ratings of single texts are read here and
-compared with each other. Every text is kept once, so that it is scored once and ties with itself exactly.
+`textrl.evaluation.reward_models.reading` reads them. Rated texts are compared with each other here. Every
+text is kept once, so that it is scored once and ties with itself exactly.
 
 Shapes: ``N`` texts, ``P`` pairs, ``K`` texts of a ranking.
 """
@@ -18,19 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textrl.errors import UserError, did_you_mean
+from textrl.evaluation.reward_models.drawing import draw_pairs, draw_rankings
 from textrl.evaluation.reward_models.resampling import Ints
+from textrl.evaluation.reward_models.texts import Text as Text
+from textrl.evaluation.reward_models.texts import TextTable as TextTable
 from textrl.evaluation.statistics import Floats
 
 Bools = NDArray[np.bool_]
 MarginKind = Literal["rating", "margin", "rank", ""]
-
-
-@dataclass(frozen=True)
-class Text:
-    """What is scored."""
-
-    prompt: str
-    completion: str
 
 
 @dataclass(frozen=True)
@@ -104,6 +99,7 @@ class Comparisons:
         margin_kind: What `Pairs.margin` is.
         possible: How many pairs there were to draw from.
         notes: Sentences about what was done with the data.
+        differing: Columns in which records of one and the same text differ.
     """
 
     source: str
@@ -114,6 +110,7 @@ class Comparisons:
     margin_kind: MarginKind = ""
     possible: int = 0
     notes: tuple[str, ...] = ()
+    differing: tuple[str, ...] = ()
 
     def column(self, name: str) -> list[str | None]:
         """Return the (P,) values of a column of the records; the annotator counts as one.
@@ -132,21 +129,6 @@ class Comparisons:
             for ranking in self.rankings
         ]
         return [values[index] if index >= 0 else None for index in self.pairs.ranking.tolist()]
-
-
-@dataclass
-class TextTable:
-    """Gives every text its index."""
-
-    found: dict[Text, int] = field(default_factory=dict)
-
-    def index(self, prompt: str, completion: str) -> int:
-        """Return the index of a text, a new one where it is new."""
-        return self.found.setdefault(Text(prompt, completion), len(self.found))
-
-    def texts(self) -> tuple[Text, ...]:
-        """Return the texts in the order of their indices."""
-        return tuple(self.found)
 
 
 def from_rankings(
@@ -176,7 +158,8 @@ def from_rankings(
     possible = sum(len(r.texts) * (len(r.texts) - 1) // 2 for r in rankings)
     kept, said = list(rankings), list(notes)
     if possible > most_pairs:
-        kept = _part(rankings, most_pairs, seed)
+        drawn = draw_rankings([len(ranking.texts) for ranking in rankings], most_pairs, seed)
+        kept = [rankings[index] for index in drawn]
         said.append(f"Of {len(rankings):,} rankings, {len(kept):,} were drawn at random (--pairs).")
     texts = table.texts()
     prompts = _clusters_of_prompts(texts)
@@ -192,6 +175,7 @@ def from_rankings(
         margin_kind=_kind(kept),
         possible=possible,
         notes=(*said, _resampled(pairs)),
+        differing=tuple(sorted(table.differing)),
     )
 
 
@@ -204,17 +188,19 @@ def from_ratings(
     most_pairs: int = 50_000,
     seed: int = 0,
     notes: Iterable[str] = (),
+    rankings: Sequence[Ranking] = (),
 ) -> Comparisons:
     """Compare rated texts: those of one prompt with each other, or all where no prompt has two.
 
     Args:
         source: Where they come from.
         table: Holds the N texts.
-        ratings: N sequences of single ratings, at least one each.
+        ratings: N sequences of single ratings, empty for a text that is only ranked.
         least: Smallest difference of mean ratings that decides a pair; the others are ties.
         most_pairs: Of more, a random part is kept.
         seed: Of that part.
         notes: Sentences to pass on.
+        rankings: What people said in other records. With any, rated texts are compared within prompts only.
 
     Raises:
         UserError: When fewer than two texts are rated.
@@ -222,12 +208,13 @@ def from_ratings(
     texts, single = table.texts(), tuple(tuple(map(float, one)) for one in ratings)
     if len(texts) < 2:
         raise UserError(f"{source}: only {len(texts)} text is rated; a comparison needs two.")
-    means = np.array([float(np.mean(one)) for one in single])
+    means = np.array([float(np.mean(one)) if one else math.nan for one in single])
     by_prompt: dict[str, list[int]] = {}
     for index, text in enumerate(texts):
-        by_prompt.setdefault(text.prompt, []).append(index)
-    if len(by_prompt) > 1 and any(len(some) > 1 for some in by_prompt.values()):
-        rankings = [
+        if single[index]:
+            by_prompt.setdefault(text.prompt, []).append(index)
+    if rankings or (len(by_prompt) > 1 and any(len(some) > 1 for some in by_prompt.values())):
+        own = [
             Ranking(tuple(some), tuple((-means[some]).tolist()), ratings=tuple(means[some].tolist()))
             for some in by_prompt.values()
             if len(some) > 1
@@ -235,21 +222,22 @@ def from_ratings(
         lonely = sum(len(some) == 1 for some in by_prompt.values())
         said = [*notes, *([f"{lonely:,} prompts with one text each are left out."] if lonely else [])]
         found = from_rankings(
-            source, table, rankings, least=least, most_pairs=most_pairs, seed=seed, notes=said
+            source, table, [*rankings, *own], least=least, most_pairs=most_pairs, seed=seed, notes=said
         )
-        return replace(found, ratings=single, margin_kind="rating")
+        return replace(found, ratings=single)
     possible = len(texts) * (len(texts) - 1) // 2
     pairs = _across(means, least, most_pairs, seed)
     said = list(notes)
     if len(pairs) < possible:
         said.append(f"Of {possible:,} pairs of texts, {len(pairs):,} were drawn at random (--pairs).")
     said.append(_resampled(pairs))
-    return Comparisons(source, texts, (), pairs, single, "rating", possible, tuple(said))
+    differing = tuple(sorted(table.differing))
+    return Comparisons(source, texts, (), pairs, single, "rating", possible, tuple(said), differing)
 
 
 def _across(means: Floats, least: float, most_pairs: int, seed: int) -> Pairs:
     """Compare rated texts with each other, whatever their prompts; each is a cluster of its own."""
-    one, two = _drawn_pairs(len(means), most_pairs, seed)
+    one, two = draw_pairs(len(means), most_pairs, seed)
     gap = means[one] - means[two]
     size = np.abs(gap)
     swap = gap < 0
@@ -319,31 +307,3 @@ def _kind(rankings: Sequence[Ranking]) -> MarginKind:
     if any(ranking.margin is not None for ranking in rankings):
         return "margin"
     return "rank" if any(len(ranking.texts) > 2 for ranking in rankings) else ""
-
-
-def _part(rankings: Sequence[Ranking], most_pairs: int, seed: int) -> list[Ranking]:
-    """Draw rankings until their pairs reach the limit; at least one, in their old order."""
-    chosen: list[int] = []
-    count = 0
-    for index in np.random.default_rng(seed).permutation(len(rankings)).tolist():
-        size = len(rankings[index].texts)
-        count += size * (size - 1) // 2
-        if chosen and count > most_pairs:
-            break
-        chosen.append(index)
-    return [rankings[index] for index in sorted(chosen)]
-
-
-def _drawn_pairs(count: int, most: int, seed: int) -> tuple[Ints, Ints]:
-    """Return (P,) and (P,) ends of all pairs of `count` texts, or of `most` different ones."""
-    possible = count * (count - 1) // 2
-    if possible <= max(most, 1):
-        one, two = np.triu_indices(count, 1)
-        return np.asarray(one, dtype=np.int64), np.asarray(two, dtype=np.int64)
-    rng = np.random.default_rng(seed)
-    number = np.sort(rng.choice(possible, size=most, replace=False))
-    # Pair number n of the upper triangle by columns: column j holds the j pairs from j (j - 1) / 2 on.
-    column = np.floor((1 + np.sqrt(1 + 8 * number.astype(np.float64))) / 2).astype(np.int64)
-    column -= (column * (column - 1) // 2 > number).astype(np.int64)  # the root is rounded
-    column += ((column + 1) * column // 2 <= number).astype(np.int64)
-    return number - column * (column - 1) // 2, column

@@ -14,6 +14,7 @@ import numpy as np
 from textrl.errors import UserError
 from textrl.evaluation.reward_models import aspects, calibration, orders, shortcuts
 from textrl.evaluation.reward_models.ceiling import ceiling
+from textrl.evaluation.reward_models.combining import combined, in_words
 from textrl.evaluation.reward_models.comparisons import Comparisons
 from textrl.evaluation.reward_models.resampling import Shares
 from textrl.evaluation.statistics import Floats, pearson
@@ -47,7 +48,8 @@ class Options:
         by: Columns of the records whose values get an accuracy each.
         groups: Annotator -> group, which gets an accuracy too.
         least: Smallest margin of ratings that decides a pair.
-        combine: How an ensemble's scores become one: their mean, or the lowest.
+        combine: How an ensemble's scores become one; see `textrl.evaluation.reward_models.combining`.
+        pessimism: Standard deviations that ``pessimistic`` subtracts.
         seed: Of resamples and simulations.
         resamples: Bootstrap resamples.
     """
@@ -56,6 +58,7 @@ class Options:
     groups: Mapping[str, str] | None = None
     least: float = 0.0
     combine: str = "mean"
+    pessimism: float = 1.0
     seed: int = 0
     resamples: int = 1000
 
@@ -83,7 +86,7 @@ def evaluate(
     options = options if options is not None else Options()
     _refuse_ties(comparisons, options)
     pairs = comparisons.pairs
-    scores = _combined(members, options.combine)
+    scores = combined([one.scores for one in members], options.combine, options.pessimism)
     shares = Shares(pairs.first, pairs.second, seed=options.seed, resamples=options.resamples)
     right = orders.agreement(scores[pairs.better] - scores[pairs.worse])
     shares.add("accuracy", right, pairs.decided)
@@ -92,6 +95,7 @@ def evaluate(
     measures = shortcuts.measured(comparisons.texts)
     aspects.ask_shortcuts(shares, comparisons, scores, measures)
     length = aspects.ask_length(shares, comparisons, scores, measures)
+    best = aspects.ask_reachable(shares, comparisons, measures)
     for number, one in enumerate([*members, *beside]):
         _ask_other(shares, comparisons, scores, one, number)
     calibrated = _calibrated(shares, comparisons, scores, right, options.seed)
@@ -101,6 +105,7 @@ def evaluate(
         "model": _model(members, scores, options, shares),
         "data": _data(comparisons, options),
         "accuracy": shares.get("accuracy").plain(),
+        "reachable": aspects.reachable_rows(shares, comparisons, best),
         "ceiling": None if people is None else people.plain(),
         "by": {
             column: [{"name": name, "accuracy": shares.get(key).plain()} for name, key in some]
@@ -153,20 +158,16 @@ def _calibrated(
     return {**plain, "bins": bins}
 
 
-def _combined(members: Sequence[Scored], combine: str) -> Floats:
-    table = np.stack([one.scores for one in members])
-    return np.asarray(table.min(axis=0) if combine == "min" else table.mean(axis=0), dtype=np.float64)
-
-
 def _model(members: Sequence[Scored], scores: Floats, options: Options, shares: Shares) -> dict[str, Any]:
     if len(members) == 1:
         return {"name": members[0].name, "about": members[0].about, "members": []}
     spread = np.stack([one.scores for one in members]).std(axis=0, ddof=1)
     return {
         "name": f"ensemble of {len(members)}",
-        "about": f"{'lowest' if options.combine == 'min' else 'mean'} score of {len(members)} models",
+        "about": f"{in_words(options.combine, options.pessimism)} of {len(members)} models",
         "members": [_other(shares, scores, one, number) for number, one in enumerate(members)],
         "combine": options.combine,
+        "pessimism": options.pessimism if options.combine == "pessimistic" else None,
         # Of what texts differ by at all: members that agree tell texts apart better than each other.
         "disagreement": float(spread.mean() / scores.std()) if scores.std() > 0 else None,
     }

@@ -13,7 +13,7 @@ from typing import Any
 from textrl import __version__
 from textrl.evaluation.reward_models import sections
 from textrl.evaluation.reward_models.pictures import clip_name
-from textrl.evaluation.reward_models.words import findings, headline, ties
+from textrl.evaluation.reward_models.words import findings, headline, is_contradicted, reach, ties
 from textrl.report.text import esc, num, percent
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -81,7 +81,9 @@ _MISTAKES = (
 def _tiles(found: Found) -> str:
     people, kwise, calibrated = found["ceiling"], found["kwise"], found["calibration"]
     length = found["length"]
-    tiles = [_tile("Accuracy", found["accuracy"], "of pairs in people\u2019s order; chance is 50\u202f%")]
+    limit = f", {reach(found)} in reach" if is_contradicted(found) else ""
+    why = f"of pairs in people\u2019s order; chance is 50\u202f%{limit}"
+    tiles = [_tile("Accuracy", found["accuracy"], why)]
     if people is not None:
         tiles.append(_tile("One person", people["human"], "against the others, a single judgement each"))
     if kwise is not None:

@@ -6,18 +6,22 @@ Besides the forms that `textrl.data.rankings` reads, a file may hold ratings of 
     {"prompt": ..., "completion": ..., "ratings": [3, 2, 3]}   several people
     {"prompt": ..., "completion": ..., "likert": 6}            1 to 7
 
-one line a text, or one line a text and person; and ``ratings:movie`` names the human ratings of movie
-snippets that the quickstart uses (``ratings:movie/rm_test`` those it holds out).
+one line a text, or one line a text and person; the prompt may be left out. Ratings and rankings may stand
+in one file. ``ratings:movie`` names the human ratings of movie snippets that the quickstart uses
+(``ratings:movie/rm_test`` those it holds out).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from textrl.data.rankings import RankingGroup, read_rankings
+from textrl.data.preferences.rated import rated
+from textrl.data.preferences.schema import canonical, kind_of
+from textrl.data.rankings import RankingGroup, assemble
 from textrl.data.ratings import DOMAINS, Rated, load_ratings, movie_splits
 from textrl.data.records import read_records
 from textrl.errors import UserError, did_you_mean
@@ -29,13 +33,16 @@ from textrl.evaluation.reward_models.comparisons import (
     from_ratings,
 )
 
-_RATINGS = ("rating", "ratings", "likert")
-#: What the texts and the verdicts stand in; everything else in a record can be evaluated by.
-_CONTENT = frozenset({
-    "prompt", "chosen", "rejected", "completion", "completions", "ranks", "rank", "tie", "margin",
-    "annotator", *_RATINGS,
+#: The forms of record in which people say what is better.
+_VERDICTS = ("pair", "ranking", "ranking_row", "rating")
+#: What completions and verdicts stand in; a scorer must not see it.
+_VERDICT_COLUMNS = frozenset({
+    "chosen", "rejected", "completion", "completions", "ranks", "rank", "tie", "margin", "annotator",
+    "annotators", "rating", "ratings", "likert", "flags",
 })  # fmt: skip
 _LONGEST_VALUE = 80
+#: A record in its canonical form, with its place.
+Placed = tuple[str, Mapping[str, Any]]
 
 
 def read_comparisons(
@@ -63,20 +70,22 @@ def read_comparisons(
             raise UserError(f"--split does nothing for {source}; write ratings:movie/{split}.")
         table, ratings = TextTable(), list[tuple[int, ...]]()
         for one in _own_ratings(source):
-            if table.index("", one.text) == len(ratings):
+            if table.index("", one.text, f"{source}, text {one.id}") == len(ratings):
                 ratings.append(one.ratings)
         return from_ratings(source, table, ratings, least=least, most_pairs=most_pairs, seed=seed)
-    kind, splits = _look(source, split)
+    said = _read(source, split)
     notes = []
-    if split is None and len(splits) > 1:
-        counts = ", ".join(f"{name} ({count:,} records)" for name, count in sorted(splits.items()))
+    if split is None and len(said.splits) > 1:
+        counts = ", ".join(f"{name} ({count:,} records)" for name, count in sorted(said.splits.items()))
         notes.append(f"The file holds the splits {counts}, and all were used; choose one with --split.")
     options: dict[str, Any] = {"least": least, "most_pairs": most_pairs, "seed": seed, "notes": notes}
     table = TextTable()
-    if kind == "ratings":
-        return from_ratings(source, table, _read_ratings(source, split, table), **options)
-    rankings = _read_rankings(source, split, table)
-    return from_rankings(source, table, rankings, **options)
+    rankings = [_ranking(group, records, table) for group, records in said.groups()]
+    if not said.ratings:
+        return from_rankings(source, table, rankings, **options)
+    if rankings:
+        notes.append("The file holds rankings and ratings; rated texts are compared within their prompt.")
+    return from_ratings(source, table, _single_ratings(said.ratings, table), rankings=rankings, **options)
 
 
 def _own_ratings(source: str) -> list[Rated]:
@@ -96,100 +105,105 @@ def _own_ratings(source: str) -> list[Rated]:
     return splits[part]
 
 
-def _look(source: str, split: str | None) -> tuple[str, dict[str, int]]:
-    """Return whether the first record is a rating or a ranking, and the records of each split."""
-    kind, splits = "", dict[str, int]()
-    for _, record in read_records(source, split=split or "train"):
-        if not kind:
-            rated = "completion" in record and any(record.get(name) is not None for name in _RATINGS)
-            kind = "ratings" if rated and record.get("rank") is None else "rankings"
+@dataclass
+class _Said:
+    """The verdicts of a file.
+
+    Attributes:
+        rankings: The records of each ranking: one, or the lines of its completions.
+        ratings: Records that rate a text.
+        splits: How many records name each split.
+    """
+
+    rankings: list[list[Placed]] = field(default_factory=list)
+    ratings: list[Placed] = field(default_factory=list)
+    splits: dict[str, int] = field(default_factory=dict)
+    _rows: dict[tuple[str, str | None], list[Placed]] = field(default_factory=dict)
+
+    def add(self, where: str, record: Mapping[str, Any]) -> None:
+        """Take in a record.
+
+        Raises:
+            UserError: When it holds no verdict, or a wrong one; names its place.
+        """
+        kind = kind_of(record)
+        if kind is not None and kind not in _VERDICTS:
+            columns = ", ".join(sorted(str(name) for name, value in record.items() if value is not None))
+            raise UserError(
+                f"{where} has no rating, no rank and no pair; it has the columns {columns}. Give prompt, "
+                "chosen, rejected, or prompt, completions, ranks, or prompt, completion, rating."
+            )
+        if kind == "rating" and record.get("prompt") is None:
+            record = {**record, "prompt": ""}  # texts can be rated without one
+        form, given = canonical(record, where)
+        if form == "rating":
+            self.ratings.append((where, given))
+        elif form == "ranking_row":
+            key = (str(given["group"]), str(given["annotator"]) if "annotator" in given else None)
+            if key not in self._rows:
+                self._rows[key] = []
+                self.rankings.append(self._rows[key])
+            self._rows[key].append((where, given))
+        else:
+            self.rankings.append([(where, given)])
+
+    def groups(self) -> Iterator[tuple[RankingGroup, list[Placed]]]:
+        """Yield each ranking with the records that it was made of."""
+        for records in self.rankings:
+            for group in assemble(records):
+                yield group, records
+
+
+def _read(source: str, split: str | None) -> _Said:
+    """Read the verdicts of one split, or all, in one pass."""
+    said = _Said()
+    for where, record in read_records(source, split=split or "train"):
         part = record.get("split")
         if isinstance(part, str):
-            splits[part] = splits.get(part, 0) + 1
-    if split is not None and splits and split not in splits:
-        raise UserError(f"{source}: no record has the split '{split}'.{did_you_mean(split, splits)}")
-    return kind, splits
+            said.splits[part] = said.splits.get(part, 0) + 1
+        if split is None or part in (None, split):
+            said.add(where, record)
+    if split is not None and said.splits and split not in said.splits:
+        raise UserError(f"{source}: no record has the split '{split}'.{did_you_mean(split, said.splits)}")
+    return said
 
 
-def _elsewhere(record: Mapping[str, Any], split: str | None) -> bool:
-    """Whether a record belongs to another split."""
-    return split is not None and record.get("split") not in (None, split)
-
-
-def _read_rankings(source: str, split: str | None, table: TextTable) -> list[Ranking]:
-    groups = read_rankings(source, split=split or "train")
-    firsts = _first_records(source, split)
-    if len(groups) != len(firsts):
-        raise UserError(f"{source} changed while it was read; evaluate it again.")
-    return [
-        _ranking(group, record, table)
-        for group, record in zip(groups, firsts, strict=True)
-        if not _elsewhere(record, split)
-    ]
-
-
-def _first_records(source: str, split: str | None) -> list[Mapping[str, Any]]:
-    """Return the first record of every ranking, in the order in which `read_rankings` returns them."""
-    seen: set[tuple[str, str]] = set()
-    found = []
-    for _, record in read_records(source, split=split or "train"):
-        if record.get("group") is not None and record.get("completion") is not None:
-            key = (str(record["group"]), str(record.get("annotator")))
-            if key in seen:
-                continue
-            seen.add(key)
-        found.append(record)
-    return found
-
-
-def _ranking(group: RankingGroup, record: Mapping[str, Any], table: TextTable) -> Ranking:
-    margin, ratings = record.get("margin"), record.get("ratings")
-    whole = "completions" in record and record["completions"] is not None
-    numbers = isinstance(ratings, list) and all(_is_number(one) for one in ratings)
+def _ranking(group: RankingGroup, records: list[Placed], table: TextTable) -> Ranking:
+    where, given = records[0]
+    own = {row["completion"]: (place, row) for place, row in reversed(records) if "completion" in row}
+    texts = []
+    for completion in group.completions:
+        place, record = own.get(completion, (where, given))
+        texts.append(table.index(group.prompt, completion, place, _shared(record)))
+    margin = given.get("margin")
     return Ranking(
-        texts=tuple(table.index(group.prompt, completion) for completion in group.completions),
+        texts=tuple(texts),
         ranks=group.ranks,
         annotator=group.annotator,
         margin=abs(float(margin)) if _is_number(margin) else None,  # type: ignore[arg-type]
-        ratings=tuple(map(float, ratings)) if whole and numbers and len(ratings) == len(group.ranks) else (),  # type: ignore[arg-type]
-        shown=record.get("chosen") is None,
+        ratings=tuple(map(float, given["ratings"])) if {"completions", "ratings"} <= given.keys() else (),
+        shown="chosen" not in given,
         columns={
-            str(key): str(value)
-            for key, value in record.items()
-            if key not in _CONTENT
-            and isinstance(value, str | int | bool)
-            and len(str(value)) < _LONGEST_VALUE
+            key: str(value)
+            for key, value in _shared(given).items()
+            if key != "prompt" and isinstance(value, str | int | bool) and len(str(value)) < _LONGEST_VALUE
         },
     )
 
 
-def _read_ratings(source: str, split: str | None, table: TextTable) -> list[list[float]]:
-    """Return the single ratings of every text of the table, which this fills."""
-    ratings: list[list[float]] = []
-    for where, record in read_records(source, split=split or "train"):
-        if _elsewhere(record, split):
-            continue
-        name = next((name for name in ("ratings", "rating", "likert") if record.get(name) is not None), None)
-        if name is None:
-            raise UserError(
-                f"{where} has no rating; a file holds ratings of single texts in every line, or pairs and "
-                "rankings in every line."
-            )
-        given = record[name] if isinstance(record[name], list) else [record[name]]
-        if not given or not all(_is_number(one) for one in given):
-            raise UserError(
-                f"{where}: '{name}' is {record[name]!r}; write a finite number or a list of them."
-            )
-        prompt, completion = record.get("prompt") or "", record.get("completion")
-        for column, text in (("prompt", prompt), ("completion", completion)):
-            if not isinstance(text, str) or "\0" in text:
-                raise UserError(f"{where}: '{column}' is {text!r}; it must be text without NUL.")
-        assert isinstance(completion, str)
-        index = table.index(prompt, completion)
-        if index == len(ratings):
-            ratings.append([])
-        ratings[index].extend(float(one) for one in given)
-    return ratings
+def _shared(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns that say nothing about which text is better."""
+    return {str(name): value for name, value in record.items() if name not in _VERDICT_COLUMNS}
+
+
+def _single_ratings(records: list[Placed], table: TextTable) -> list[list[float]]:
+    """Return the single ratings of every text of the table, to which this adds the rated ones."""
+    found: dict[int, list[float]] = {}
+    for where, given in records:
+        one = rated(given, where)
+        index = table.index(one.prompt, one.completion, where, _shared(given))
+        found.setdefault(index, []).extend(one.ratings)
+    return [found.get(index, []) for index in range(len(table.found))]
 
 
 def _is_number(value: Any) -> bool:

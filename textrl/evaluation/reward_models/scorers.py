@@ -20,6 +20,8 @@ from textrl.evaluation.statistics import Floats
 
 #: Texts of one batch; a reward makes its own, smaller batches of them.
 _BATCH = 256
+#: Texts that are asked about alone, and all in vain, before a failure is held to be no single record's.
+_MOST_FAILURES = 8
 FITTED = ("minilm", "tfidf")
 
 
@@ -185,6 +187,7 @@ class RewardScorer:
         self.source = Source(name=reward, spec=spec, reward=built, plugin=plugin)
         self.tokenizer = load_tokenizer(tokenizer) if tokenizer else byte_tokenizer()
         self.eos, self.ids = eos, bool(tokenizer)
+        self.reads_columns = "records" in spec.needs
         self.name = shown or reward
         self.about = spec.summary
 
@@ -195,21 +198,49 @@ class RewardScorer:
             UserError: When a text cannot be scored.
         """
         for start in range(0, len(texts), _BATCH):
-            yield self._some(texts[start : start + _BATCH], start)
+            yield self._some(texts[start : start + _BATCH])
 
-    def _some(self, texts: Sequence[Text], start: int) -> Floats:
+    def _some(self, texts: Sequence[Text]) -> Floats:
         from textrl.rewards.checks import token_values
 
-        batch = self._batch(texts, start)
-        values = token_values(self.source, batch)
+        batch = self._batch(texts)
+        try:
+            values = token_values(self.source, batch)
+        except UserError as error:
+            text = self._at_fault(texts)
+            if text is None:
+                raise
+            raise type(error)(f"{text}: {error}") from error
         return np.asarray(values.double().sum(dim=1).numpy(), dtype=np.float64)
 
-    def _batch(self, texts: Sequence[Text], start: int) -> Any:
+    def _at_fault(self, texts: Sequence[Text]) -> Text | None:
+        """Return the first text whose own record cannot be scored; None where it is not one record's fault.
+
+        The reward speaks of "a record" and knows no lines. Where nothing but failures is met, a column is
+        missing everywhere or a server is away, and asking on is of no use.
+        """
+        from textrl.rewards.checks import token_values
+
+        if not self.reads_columns:
+            return None
+        failed: list[Text] = []
+        scored = False
+        for text in texts:
+            try:
+                token_values(self.source, self._batch([text]))
+                scored = True
+            except UserError:
+                failed.append(text)
+            if (scored and failed) or len(failed) == _MOST_FAILURES:
+                break
+        return failed[0] if scored and failed else None
+
+    def _batch(self, texts: Sequence[Text]) -> Any:
         import torch
 
         from textrl.protocols import Batch
 
-        rows = [self._row(text, start + index) for index, text in enumerate(texts)]
+        rows = [self._row(text) for text in texts]
         width = max(len(prompt) for prompt, _ in rows)
         length = max(len(completion) for _, completion in rows)
         # A model looks ids up before it masks them: 0 is in every vocabulary.
@@ -232,10 +263,11 @@ class RewardScorer:
             response_mask=response_mask,
             prompt_text=[text.prompt for text in texts],
             text=[text.completion for text in texts],
-            records=[{"prompt": text.prompt} for text in texts],
+            # Columns of the texts' own records, as in training: `exact_answer`, say, reads one of them.
+            records=[{**text.record, "prompt": text.prompt} for text in texts],
         )
 
-    def _row(self, text: Text, number: int) -> tuple[list[int], list[int]]:
+    def _row(self, text: Text) -> tuple[list[int], list[int]]:
         """Return the ids of prompt and completion, the latter at least one."""
         from textrl.batching import encode
 
@@ -249,7 +281,7 @@ class RewardScorer:
             text.completion,
             max_tokens=10**9,
             append_eos=self.eos,
-            what=f"Text {number + 1} ({text.completion[:40]!r})",
+            what=str(text),
         )
         first = min(row.first, len(row.ids) - 1)
         return list(row.ids[:first]), list(row.ids[first:])
@@ -300,6 +332,10 @@ def score_all(scorer: Scorer, texts: Sequence[Text], advance: Any = None) -> Flo
             advance(len(part))
     scores = np.empty(len(texts))
     scores[order] = np.concatenate(parts) if parts else np.zeros(0)
-    if not np.isfinite(scores).all():
-        raise PluginError(f"{scorer.name} gave a score that is not finite; a reward gives finite numbers.")
+    wrong = np.flatnonzero(~np.isfinite(scores))
+    if len(wrong):
+        text = texts[int(wrong[0])]
+        raise PluginError(
+            f"{text} got the score {scores[wrong[0]]} from {scorer.name}; a reward gives finite numbers."
+        )
     return scores

@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from textrl.evaluation.reward_models.pictures import Row, clip_name, histogram, reliability, whiskers
-from textrl.evaluation.reward_models.words import Finding, margin_name, members_and_others, points, share
+from textrl.evaluation.reward_models.words import (
+    Finding,
+    contradicted,
+    is_contradicted,
+    margin_name,
+    members_and_others,
+    points,
+    share,
+)
 from textrl.report.text import clip, esc, num, percent
 
 Found = Mapping[str, Any]
@@ -30,14 +38,18 @@ def findings(some: Sequence[Finding]) -> str:
 def accuracy(found: Found) -> str:
     """Shares of pairs in people's order: all, by group, by margin, and what people reach."""
     rows, people = [Row("All pairs", found["accuracy"])], found["ceiling"]
+    against = is_contradicted(found)
+    if against:
+        rows.append(Row("The most that any scores could have", found["reachable"]["accuracy"], 1))
     if people is not None:
         rows += [
             Row("One person, against the others", people["human"], 1),
             Row("The model, on those pairs", people["model"]),
             Row("Two persons, against each other", people["between"], 1),
         ]
-    legend = [(0, "the model"), (1, "people")] if people is not None else []
-    html = whiskers(rows, "Agreement with people", legend=legend, note=_basis(people))
+    legend = [(0, "the model"), (1, "people")] if people is not None or against else []
+    note = f"{contradicted(found) if against else ''} {_basis(people)}".strip()
+    html = whiskers(rows, "Agreement with people", legend=legend, note=note)
     for column, groups in found["by"].items():
         html += f"<h3>By {esc(column)}</h3>"
         html += whiskers([Row(_with_n(one), one["accuracy"]) for one in groups], f"Accuracy by {column}")

@@ -1,4 +1,4 @@
-"""What the figures say, in sentences: for the page's head, and for a terminal.
+"""What the figures say, in sentences: for the page, and for a terminal.
 
 Every finding states its threshold, so that a reader can disagree with it.
 """
@@ -68,6 +68,7 @@ def findings(found: Found) -> list[Finding]:
     """Return everything worth a warning, the worst first."""
     every = [
         *_accuracy(found),
+        *_contradictions(found),
         *_length(found),
         *_shortcuts(found["shortcuts"]),
         *_calibration(found["calibration"]),
@@ -82,14 +83,7 @@ def _accuracy(found: Found) -> list[Finding]:
     accuracy, people = found["accuracy"], found["ceiling"]
     out = []
     if accuracy["lo"] is not None and accuracy["lo"] <= 0.5:
-        out.append(
-            Finding(
-                "alarm",
-                "No better than chance",
-                f"The interval of the accuracy, {share(accuracy)}, holds 50 %.",
-                "the interval's lower end is at most 50 %",
-            )
-        )
+        out.append(_chance(found))
     human = people["human"] if people is not None else None
     if human is not None and human["lo"] is not None and people["model"]["lo"] > human["hi"]:
         out.append(
@@ -104,31 +98,104 @@ def _accuracy(found: Found) -> list[Finding]:
     return out
 
 
+def _chance(found: Found) -> Finding:
+    """Say that the interval of the accuracy holds one half, and whether that is the model's fault."""
+    accuracy, best = found["accuracy"], found["reachable"]["accuracy"]
+    said = f"The interval of the accuracy, {share(accuracy)}, holds 50 %"
+    if _at_best(found) or (is_contradicted(found) and best["lo"] <= 0.5):
+        settle = ", or settle where they contradict each other" if is_contradicted(found) else ""
+        return Finding(
+            "look",
+            "The data cannot tell it from chance",
+            f"{said}, and so would that of the best scores there could be, {share(best)}. That says nothing "
+            f"about the model; ask people about more prompts{settle}.",
+            "the intervals of the accuracy and of the best accuracy in reach both hold 50 %",
+        )
+    limit = f", while the best scores would have {share(best)}" if is_contradicted(found) else ""
+    return Finding(
+        "alarm",
+        "No better than chance",
+        f"{said}{limit}.",
+        "the interval's lower end is at most 50 %, unless people contradict each other so much that the best "
+        "accuracy in reach has that too",
+    )
+
+
+def is_contradicted(found: Found) -> bool:
+    """Whether no scores can have every pair right because of what people said."""
+    return bool(found["reachable"]["contradicted_pairs"])
+
+
+def _at_best(found: Found) -> bool:
+    """Whether no scores would have more pairs right than the model has."""
+    return bool(found["accuracy"]["value"] >= found["reachable"]["accuracy"]["value"] - 1e-9)
+
+
+def _contradictions(found: Found) -> list[Finding]:
+    if not is_contradicted(found):
+        return []
+    return [
+        Finding(
+            "look",
+            "People contradict each other",
+            f"{contradicted(found)} No scores can have more than {_most(found)} of all pairs right, so hold "
+            "the accuracy against that and not against 100 %. Contradictions of one annotator are mistakes: "
+            "'textrl data check' on the file finds them.",
+            "there is any such pair",
+        )
+    ]
+
+
+def contradicted(found: Found) -> str:
+    """Say how many verdicts others speak against."""
+    counts = found["reachable"]
+    return (
+        f"Other verdicts speak against {counts['contradicted_pairs']:,} of {found['data']['decided']:,} "
+        f"decided pairs, in {counts['contradicted_prompts']:,} of {found['data']['prompts']:,} prompts: the "
+        "same two texts are ranked the other way round, or in a circle (A over B over C over A)."
+    )
+
+
+def reach(found: Found) -> str:
+    """Return the best accuracy that any scores could have."""
+    return f"{'' if found['reachable']['exact'] else 'at most '}{_most(found)}"
+
+
+def _most(found: Found) -> str:
+    return percent(found["reachable"]["accuracy"]["value"], digits=1)
+
+
 def _length(found: Found) -> list[Finding]:
     length, accuracy = found["length"], found["accuracy"]["value"]
     alone, balanced = length["length_alone"]["value"], length["balanced"]
     if alone is None:
         return []
+    limit = found["reachable"]
+    against, at_best = is_contradicted(found), _at_best(found)
     best, rule = max(alone, 1 - alone), "longer" if alone >= 0.5 else "shorter"
     out = []
-    if best >= accuracy:
+    # Where people say both things equally often every rule has one half, and this one is nothing special.
+    if best >= accuracy and not (against and limit["accuracy"]["value"] <= 0.5 + 1e-9):
+        nothing = f" No scores order more than {_most(found)}." if against else ""
         out.append(
             Finding(
-                "alarm",
+                "look" if against and at_best else "alarm",
                 f"'{rule} is better' does as well",
                 f"That rule alone orders {percent(best, digits=1)} of the pairs, the model "
-                f"{percent(accuracy, digits=1)}.",
-                "length alone reaches the model's accuracy",
+                f"{percent(accuracy, digits=1)}.{nothing}",
+                "length alone reaches the model's accuracy; an alarm where some scores would have more",
             )
         )
-    if balanced["lo"] is not None and balanced["lo"] <= 0.5:
+    cannot = against and (at_best or (limit["balanced"]["lo"] or 0.0) <= 0.5)
+    if balanced["lo"] is not None and balanced["lo"] <= 0.5 and not cannot:
         out.append(
             Finding(
                 "alarm",
                 "Nothing left beside length",
                 f"Where people prefer the longer and where they prefer the shorter text count the same, the "
                 f"accuracy is {share(balanced)}; a model that goes by length alone has 50 %.",
-                "the interval of the balanced accuracy holds 50 %",
+                "the interval of the balanced accuracy holds 50 %, and people do not contradict each other "
+                "so much that the best one in reach does too",
             )
         )
     return out
@@ -228,47 +295,6 @@ def _data(found: Found) -> list[Finding]:
             )
         )
     return out
-
-
-def summary(found: Found) -> str:
-    """Return what a terminal shows."""
-    data, scores, lines = found["data"], found["scores"], [headline(found), ""]
-    rows: list[tuple[str, str]] = [("accuracy", share(found["accuracy"]))]
-    people = found["ceiling"]
-    if people is not None:
-        rows += [
-            ("one person against the others", share(people["human"])),
-            ("  the model on the same pairs", share(people["model"])),
-            ("two persons against each other", share(people["between"])),
-        ]
-    kwise = found["kwise"]
-    if kwise is not None:
-        tau = kwise["tau_b"]
-        ends = "" if tau["lo"] is None else f" [{num(tau['lo'], digits=2)}, {num(tau['hi'], digits=2)}]"
-        rows += [
-            ("Kendall's tau-b", f"{num(tau['value'], digits=2)}{ends}"),
-            ("top 1", f"{share(kwise['top_1'])}, by chance {percent(kwise['top_1_by_chance'], digits=1)}"),
-        ]
-    for column, groups in found["by"].items():
-        rows += [(f"{column} {one['name']}"[:44], share(one["accuracy"])) for one in groups]
-    rows += [(margin_name(one, data["margin"]), share(one["accuracy"])) for one in found["margins"]]
-    calibrated = found["calibration"]
-    if calibrated is not None:
-        noise = num(100 * calibrated["ece_chance"], digits=1)
-        rows.append(("calibration error", f"{percent(calibrated['ece'], digits=1)}, by chance {noise}"))
-    length = found["length"]
-    rows += [
-        ("longer text, alone", share(length["length_alone"])),
-        ("accuracy, length balanced", share(length["balanced"])),
-        ("accuracy, lengths alike", share(length["alike"])),
-    ]
-    rows += [(f"{one['name']}"[:44], share(one["accuracy"])) for one in members_and_others(found)]
-    rows.append(("scores", f"mean {num(scores['all']['mean'])}, sd {num(scores['all']['sd'])}"))
-    width = max(len(name) for name, _ in rows)
-    lines += [f"{name:<{width}}  {value}" for name, value in rows]
-    warned = findings(found)
-    lines += ["", *(f"{one.level.upper()}: {one.title}. {one.text}" for one in warned)] if warned else []
-    return "\n".join([*lines, "", *data["notes"], ties(data)])
 
 
 def ties(data: Found) -> str:

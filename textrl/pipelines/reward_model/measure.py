@@ -6,23 +6,20 @@ pairs (Efron & Tibshirani 1993, ch. 8). Shapes: ``N`` texts, ``G`` groups.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textrl.data.preferences.orders import runs_in_a_circle
 from textrl.data.preferences.rated import RatedCompletion
 from textrl.data.rankings import RankingGroup
+from textrl.evaluation.reward_models.reachable import reachable
 from textrl.evaluation.reward_models.resampling import wilson
 from textrl.evaluation.statistics import Interval
 
 Floats = NDArray[np.float64]
 _RESAMPLES = 1000
-#: 16,384 sets of texts; twice as many for each completion more.
-_MOST_ORDERED = 14
 
 
 def rated_accuracy(scores: Floats, means: Floats, *, gap: float, seed: int = 0) -> tuple[Interval, int]:
@@ -96,46 +93,26 @@ def group_accuracy(
 def order_ceiling(groups: Sequence[RankingGroup]) -> float:
     """Return the pair accuracy of the best scores there could be.
 
-    People's pairs can contradict each other (A over B over C over A), and no score agrees with all of them.
-    For each prompt the best order of its completions is found among all.
+    People's pairs can contradict each other (A over B over C over A), and no score agrees with all of them;
+    see `textrl.evaluation.reward_models.reachable`.
 
     Args:
-        groups: G groups; NaN where a prompt has more than `_MOST_ORDERED` completions that contradict each
-            other, or none is decided.
+        groups: G groups; NaN where none is decided, or where more texts of a prompt contradict each other
+            than can be put in order.
     """
-    wins: dict[str, Counter[tuple[str, str]]] = {}
+    places: dict[tuple[str, str], int] = {}
+    decided: list[tuple[int, int]] = []
     for number, group in enumerate(groups):
-        own = wins.setdefault(group.prompt if group.prompt.strip() else f"\0{number}", Counter())
-        for i, j in permutations(range(len(group.completions)), 2):
-            if group.ranks[i] < group.ranks[j] and group.completions[i] != group.completions[j]:
-                own[group.completions[i], group.completions[j]] += 1
-    total = sum(own.total() for own in wins.values())
-    return sum(_most_won(own) for own in wins.values()) / total if total else float("nan")
-
-
-def _most_won(wins: Mapping[tuple[str, str], int]) -> float:
-    """Return how many comparisons the best order of one prompt's texts agrees with.
-
-    By dynamic programming over which texts already stand at the top (Held & Karp 1962): the next one wins
-    against all that are left.
-    """
-    better: dict[int, list[int]] = {}
-    names = {text: number for number, text in enumerate(sorted({text for pair in wins for text in pair}))}
-    for winner, loser in wins:
-        better.setdefault(names[winner], []).append(names[loser])
-    if not runs_in_a_circle(better):
-        return sum(wins.values())
-    if len(names) > _MOST_ORDERED:
+        prompt = group.prompt if group.prompt.strip() else f"\0{number}"
+        texts = [places.setdefault((prompt, text), len(places)) for text in group.completions]
+        for i, j in permutations(range(len(texts)), 2):
+            if group.ranks[i] < group.ranks[j] and texts[i] != texts[j]:
+                decided.append((texts[i], texts[j]))
+    if not decided:
         return float("nan")
-    table = np.zeros((len(names), len(names)), dtype=np.int64)
-    for (winner, loser), times in wins.items():
-        table[names[winner], names[loser]] = times
-    whole = (1 << len(names)) - 1
-    best = [0] * (whole + 1)
-    for placed in range(whole - 1, -1, -1):
-        left = [text for text in range(len(names)) if not placed >> text & 1]
-        best[placed] = max(int(table[text, left].sum()) + best[placed | 1 << text] for text in left)
-    return best[0]
+    better, worse = np.array(decided, dtype=np.int64).T
+    best = reachable(better, worse, np.ones(len(decided)))
+    return float(best.right.mean()) if best.exact else float("nan")
 
 
 def _over_texts(right: Floats, pairs: Floats, seed: int) -> Interval:

@@ -58,6 +58,7 @@ def read(where: str, record: Mapping[str, Any], options: Options, notes: Notes) 
     Raises:
         UserError: When texts cannot be found in the task or an answer cannot be read.
     """
+    record = _given(record)
     data, annotations = record.get("data"), record.get("annotations")
     if not isinstance(data, Mapping) or not isinstance(annotations, list):
         raise UserError(f"{where}: a task has 'data' and a list of 'annotations'; export it as JSON.")
@@ -86,6 +87,13 @@ def read(where: str, record: Mapping[str, Any], options: Options, notes: Notes) 
     for column, value in data.items():
         known = column in CARRIED or isinstance(value, list) or (isinstance(value, str) and value in used)
         notes.count(f"data '{column}' left out", bool(used) and not known)
+
+
+def _given(value: Any) -> Any:
+    """Return a task without nulls: parquet gives every object all keys that any object of its column has."""
+    if isinstance(value, Mapping):
+        return {key: _given(one) for key, one in value.items() if one is not None}
+    return [_given(one) for one in value] if isinstance(value, list) else value
 
 
 def _annotation(

@@ -2,7 +2,8 @@
 
     {"uuid": ..., "session": ..., "annotator": ..., "kind": "ranked", "payload": {a canonical record}}
 
-The kind is ``ranked`` (pairs and rankings), ``rated``, ``labelled`` or ``demonstrated``. An event of the kind
+The kind is ``ranked`` (pairs and rankings), ``rated``, ``labelled`` or ``demonstrated``. What a ranking says
+of each completion, in the lists ``likert`` and ``flags``, becomes ratings beside it. An event of the kind
 ``undone`` whose payload has the ``uuid`` of an earlier one takes that back. The SQLite store has the same
 columns in a table ``events``, in the order of ``seq``. Other kinds (key presses, say) are counted and left.
 """
@@ -16,7 +17,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from textrl.data.preferences.dialogue import cut
 from textrl.data.preferences.importers.base import Format, Notes, Options
-from textrl.data.preferences.schema import Form, Record
+from textrl.data.preferences.schema import COMMON, Form, Record
 from textrl.data.records import Records
 from textrl.errors import UserError
 
@@ -62,10 +63,10 @@ def prepare(records: Records, notes: Notes) -> Records:
 
 
 def read(where: str, record: Mapping[str, Any], options: Options, notes: Notes) -> Iterator[Record]:
-    """Yield the judgement of an event.
+    """Yield the judgement of an event; behind a ranking the ratings that it holds.
 
     Raises:
-        UserError: When the payload is no object.
+        UserError: When the payload is no object, or its scores do not belong to its completions.
     """
     kind, payload = record.get("kind"), record.get("payload")
     if kind not in KINDS.values():
@@ -74,7 +75,41 @@ def read(where: str, record: Mapping[str, Any], options: Options, notes: Notes) 
     if not isinstance(payload, Mapping):
         raise UserError(f"{where}: 'payload' is {cut(payload)}; it must be a record.")
     annotator = {"annotator": record["annotator"]} if record.get("annotator") is not None else {}
-    yield {**payload, **annotator}
+    said = {**payload, **annotator}
+    if kind == KINDS["ranking"] and payload.get("completions") is not None:
+        if said.get("group") is None and None not in (record.get("session"), payload.get("item")):
+            # What ties the ranking and its ratings together, by the name that the export gives it.
+            said["group"] = f"{record['session']}/{payload['item']}"
+        scores = {column: said.pop(column, None) for column in ("likert", "flags")}
+        yield said
+        yield from _ratings(where, said, scores)
+    else:
+        yield said
+
+
+def _ratings(where: str, said: Record, scores: Mapping[str, Any]) -> Iterator[Record]:
+    """Yield a rating for each completion of a ranking that was scored or flagged."""
+    completions = said["completions"]
+    size = len(completions) if isinstance(completions, list) else 0
+    lists: dict[str, list[Any]] = {}
+    for column, values in scores.items():
+        if values is not None and (not isinstance(values, list) or len(values) != size):
+            raise UserError(
+                f"{where}: '{column}' is {cut(values)}; it must be a list with one entry for each of the "
+                "completions."
+            )
+        lists[column] = values or [None] * size
+    shared = {column: said[column] for column in ("prompt", *COMMON) if said.get(column) is not None}
+    for number in range(size):
+        likert, flags = lists["likert"][number], lists["flags"][number]
+        if isinstance(flags, Mapping):  # a table has null where another response has a flag
+            flags = {name: ticked for name, ticked in flags.items() if ticked is not None}
+        scored = {} if likert is None else {"likert": likert}
+        # No flag at all says nothing; flags that are all false say that none applies.
+        if flags not in (None, {}):
+            scored["flags"] = flags
+        if scored:
+            yield {**shared, "completion": completions[number], **scored}
 
 
 def write(form: Form, record: Record, options: Options, notes: Notes) -> Iterator[Record]:
