@@ -105,8 +105,8 @@ def _ranked(items: Iterable[Item], notes: Notes) -> Iterator[Item]:
         if form == "rating":
             scored.append((where, record))
             continue
-        if "annotator" in record:
-            texts = record.get("completions") or [record.get("chosen"), record.get("rejected")]
+        if form in ("pair", "ranking") and "annotator" in record:
+            texts = record["completions"] if form == "ranking" else (record["chosen"], record["rejected"])
             ranked |= {(*_whose(record), text) for text in texts}
         yield where, form, record
     for where, record in scored:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from textrl.data.preferences.orders import Orders
 from textrl.data.rankings import RankingGroup
 from textrl.pipelines.reward_model.material import Material
-from textrl.reward_model import LossName
 
 _PEOPLE = {"annotator": "annotators", "user_id": "users"}
 #: What one person said against themselves; what two people disagree about is no mistake.
@@ -20,23 +19,14 @@ _AGAINST = {
 }
 
 
-def oddities(material: Material, losses: Sequence[LossName]) -> Iterator[str]:
-    """Yield sentences about the material: contradictions, ties, empty texts, people in two parts.
+def oddities(material: Material) -> Iterator[str]:
+    """Yield sentences about the material: contradictions, empty texts, people in two parts.
 
-    Args:
-        material: All three parts.
-        losses: Of all arms.
+    What a loss cannot learn from is counted where that is known, in training.
     """
     parts = {"training": material.train, "validation": material.validation, "test": material.test}
     for name, groups in parts.items():
         yield from (f"{name}: {said}" for said in _of_part(groups))
-    silent = sum(len(set(group.ranks)) == 1 for group in material.train)
-    blind = [loss for loss in dict.fromkeys(losses) if loss not in ("rao_kupper", "regression")]
-    if silent and blind:
-        yield (
-            f"training: {silent:,} of {len(material.train):,} rankings tie throughout, and "
-            f"{' and '.join(blind)} learn nothing from them (loss: rao_kupper does)"
-        )
     for attribute, people in _PEOPLE.items():
         yield from _shared(parts, attribute, people)
 
@@ -65,11 +55,12 @@ def _of_part(groups: Sequence[RankingGroup]) -> Iterator[str]:
 def _shared(parts: dict[str, Sequence[RankingGroup]], attribute: str, people: str) -> Iterator[str]:
     """Yield who stands on both sides: what is measured then is not how the model does for others."""
     names = {part: {getattr(group, attribute) for group in groups} - {None} for part, groups in parts.items()}
-    for learned, measured in (("training", "test"), ("training", "validation")):
-        both = names[learned] & names[measured]
+    for measured in ("test", "validation"):
+        both = names["training"] & names[measured]
         if both:
             yield (
-                f"{len(both):,} of the {len(names[measured]):,} {people} of the {measured} part are in the "
-                f"{learned} part too, for example '{min(both)}': accuracy is not that for other people "
-                f"(data.by: {attribute}, or textrl data split --by {attribute})"
+                f"{people} of the {measured} part who are in the training part too: {len(both):,} of "
+                f"{len(names[measured]):,}, for example '{min(both)}'; accuracy is not that for other people "
+                f"(data.by: {attribute}, or textrl data split --by {attribute}, parts them)"
             )
+            return  # whoever is on both sides of the test is seldom parted from the rest

@@ -41,10 +41,9 @@ def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, comma
     ]
     resolve(settings.model, registry)
     began_s = time.perf_counter()
-    losses = [arm.loss for arm in arms.values()]
-    material = gather(settings.data, losses)
+    material = gather(settings.data, [arm.loss for arm in arms.values()])
     _refuse_unmeasurable(material)
-    notes = list(oddities(material, losses)) if settings.data.source == "file" else []
+    notes = list(oddities(material)) if settings.data.source == "file" else []
     for note in notes:
         _say(f"note: {note}")
     precision = resolve_precision(settings.training.precision).name
@@ -84,7 +83,7 @@ def _refuse_unmeasurable(material: Material) -> None:
     Raises:
         UserError: When it holds no two texts of which people preferred one.
     """
-    decided = any(len(set(group.ranks)) > 1 for group in material.test)
+    decided = any(len(set(group.ranks)) > 1 and len(set(group.completions)) > 1 for group in material.test)
     if not decided and len({text.mean for text in material.test_texts}) < 2:
         raise UserError(
             f"None of the {len(material.test):,} rankings of the test part prefers one text to another, so "
