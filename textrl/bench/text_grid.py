@@ -31,6 +31,7 @@ class Task:
         reader: Truth of the simulated reader: "rule" for what the task pays, "lexicon", or None.
         kl: Without a prior: weight of the KL to the nearly uniform first policy, which keeps a language model
             from being sure too early.
+        batch: What an iteration of language-model learners is, where it differs from other tasks'.
     """
 
     env: str
@@ -39,6 +40,7 @@ class Task:
     prior: bool = False
     reader: str | None = "rule"
     kl: float = 0.02
+    batch: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _lengths(tiny: float, small: float) -> Mapping[str, float]:
@@ -50,7 +52,14 @@ TASKS: Mapping[str, Task] = {
     "reverse": Task("TextRL/Reverse-v0", _lengths(2, 6)),
     "brackets": Task("TextRL/Brackets-v0", _lengths(3, 6), masks=True, reader=None),
     "arithmetic": Task("TextRL/Arithmetic-v0", _lengths(2, 2), masks=True, kl=0.1),
-    "word_bandit": Task("TextRL/WordBandit-v0", _lengths(1, 1)),
+    # An episode is one token: the batch of the others would be a sixth of theirs, and of 32 words with almost
+    # equal pay a stronger KL or fewer tries keep the wrong one.
+    "word_bandit": Task(
+        "TextRL/WordBandit-v0",
+        _lengths(1, 1),
+        kl=0.005,
+        batch={"episodes_per_iteration": 1024, "minibatches": 8, "epochs": 4},
+    ),
     "dialogue": Task("TextRL/Dialogue-v0", _lengths(7, 9), masks=True),
     "length": Task("TextRL/Length-v0", _lengths(2.5, 5.5)),
     "keyword": Task("TextRL/Keyword-v0", _lengths(3, 3.5), prior=True),
@@ -206,6 +215,8 @@ class Cell:
         found = dict(row.settings)
         if (self.task, self.difficulty) in LARGE:
             found |= row.large or {}
+        if "episodes_per_iteration" in found:
+            found |= task.batch
         if task.prior:
             found |= row.with_prior
             if "ent_coef" in found:
