@@ -170,6 +170,7 @@ def summary() -> dict[str, Any]:
         "names": {"before": "SFT", "after": "PPO-ptx"},
         "seed": 0,
         "command": "textrl run configs/quickstart.yaml --name quickstart",
+        "data_notes": [],
         "headline": {
             "prompts": 240,
             "judge": "MiniLM",

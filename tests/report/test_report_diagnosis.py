@@ -244,6 +244,7 @@ OUTCOME: list[tuple[str, str, Callable[[dict[str, Any]], object], str]] = [
         "+0.10 (\u22120.10 to +0.30)",
     ),
     ("Reward model", "alarm", lambda s: s["reward_model"].update(pair_accuracy=0.51), "orders 51\u202f%"),
+    ("Preferences", "notice", lambda s: s.update(data_notes=["2 circles", "1 tie"]), "2 circles; 1 tie."),
 ]
 
 

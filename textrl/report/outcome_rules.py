@@ -177,6 +177,15 @@ def _validation(stage: Stage) -> tuple[float, float] | None:
     return None
 
 
+def odd_preferences(run: RunData) -> Verdict | None:
+    """What was said of the preferences before they were learnt from."""
+    notes = run.summary.get("data_notes")
+    if not isinstance(notes, list):
+        return None
+    text = "; ".join(str(note) for note in notes)
+    return judged(bool(text), "notice", f"{text}." if text else "nothing stood out.")
+
+
 def _pair(raw: object) -> tuple[float, float] | None:
     if not isinstance(raw, Mapping):
         return None
@@ -215,6 +224,7 @@ RUN_RULES: tuple[tuple[str, str, RunRule], ...] = (
     ),
     ("No clear gain", "0 inside the judge's 95 % interval", uncertain),
     ("Beyond people's best", "judge's score above what snippets rated 2.5 and more get", off_the_scale),
+    ("Preferences", "any contradiction, empty text, or person in two parts", odd_preferences),
     ("Reward model", f"held-out pair accuracy below {percent(CHANCE)}", weak_reward_model),
     ("Overfitting", f"last validation loss above {percent(OVERFIT)} of the lowest", overfitting),
 )

@@ -144,6 +144,7 @@ class Summary(TypedDict, total=False):
         wall_s: Time of the whole run, downloads not counted.
         downloads_s: Time that went into downloads.
         command: The exact command, as one string or as a list of words.
+        data_notes: What is odd about the preferences that were learnt from, a sentence each.
     """
 
     title: str
@@ -164,6 +165,7 @@ class Summary(TypedDict, total=False):
     peak_memory_gb: float
     command: str | list[str]
     seed: int
+    data_notes: list[str]
 
 
 class Sample(TypedDict, total=False):
