@@ -244,6 +244,18 @@ OUTCOME: list[tuple[str, str, Callable[[dict[str, Any]], object], str]] = [
         "+0.10 (\u22120.10 to +0.30)",
     ),
     ("Reward model", "alarm", lambda s: s["reward_model"].update(pair_accuracy=0.51), "orders 51\u202f%"),
+    (
+        "Reward model",
+        "notice",
+        lambda s: (s["reward_model"].update(pair_accuracy=0.5), s.update(order_ceiling=0.5)),
+        "no order has more than 50\u202f%",
+    ),
+    (
+        "Reward model",
+        "alarm",
+        lambda s: (s["reward_model"].update(pair_accuracy=0.5), s.update(order_ceiling=0.7)),
+        "no order has more than 70\u202f%",
+    ),
     ("Preferences", "notice", lambda s: s.update(data_notes=["2 circles", "1 tie"]), "2 circles; 1 tie."),
 ]
 

@@ -151,11 +151,13 @@ def weak_reward_model(run: RunData) -> Verdict | None:
     accuracy = number(run.part("reward_model").get("pair_accuracy"))
     if accuracy is None:
         return None
-    return judged(
-        accuracy < CHANCE,
-        "alarm",
-        f"the reward model orders {percent(accuracy)} of held-out pairs as people did.",
-    )
+    text = f"the reward model orders {percent(accuracy)} of held-out pairs as people did"
+    best = number(run.summary.get("order_ceiling"))
+    if best is None or best >= 1:
+        return judged(accuracy < CHANCE, "alarm", f"{text}.")
+    text += f"; people contradict each other, and no order has more than {percent(best)}."
+    # Where it has all that can be had, the data are to blame.
+    return judged(accuracy < CHANCE, "alarm" if accuracy < best - 1e-9 else "notice", text)
 
 
 def overfitting(run: RunData) -> Verdict | None:

@@ -144,6 +144,7 @@ class Summary(TypedDict, total=False):
         wall_s: Time of the whole run, downloads not counted.
         downloads_s: Time that went into downloads.
         command: The exact command, as one string or as a list of words.
+        order_ceiling: The most held-out pairs that any scores could have right, as a share.
         data_notes: What is odd about the preferences that were learnt from, a sentence each.
     """
 
@@ -165,6 +166,7 @@ class Summary(TypedDict, total=False):
     peak_memory_gb: float
     command: str | list[str]
     seed: int
+    order_ceiling: float
     data_notes: list[str]
 
 
