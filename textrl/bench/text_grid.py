@@ -58,7 +58,7 @@ TASKS: Mapping[str, Task] = {
         "TextRL/WordBandit-v0",
         _lengths(1, 1),
         kl=0.005,
-        batch={"episodes_per_iteration": 1024, "minibatches": 8, "epochs": 4},
+        batch={"episodes_per_iteration": 1024, "minibatches": 8, "epochs": 8},
     ),
     "dialogue": Task("TextRL/Dialogue-v0", _lengths(7, 9), masks=True),
     "length": Task("TextRL/Length-v0", _lengths(2.5, 5.5)),
