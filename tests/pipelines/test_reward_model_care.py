@@ -86,8 +86,8 @@ def test_contradictions_circles_and_empty_texts_are_counted(tmp_path: Path) -> N
     test = write(tmp_path / "test.jsonl", [*pairs(4, 60), *pairs(1, 60)])
     found = material(tmp_path, records, validation=write(tmp_path / "v.jsonl", pairs(3, 80)), test=test)
     said = list(oddities(found))
-    assert any(one.startswith("training: 1 pairs that one annotator ranked both ways") for one in said)
-    assert any(one.startswith("training: 1 prompts whose rankings by one annotator run in") for one in said)
+    assert any(one.startswith("training: 1 pairs that one annotator (or ") for one in said)
+    assert any(one.startswith("training: 1 prompts whose rankings by one annot") for one in said)
     assert any("1 rankings hold an empty completion (the first: " in one and "line 25" in one for one in said)
     assert any("1 of 26 rankings have an empty prompt" in one for one in said)
     assert len(said) == 4

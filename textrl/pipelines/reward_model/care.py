@@ -11,9 +11,9 @@ from textrl.pipelines.reward_model.material import Material
 _PEOPLE = {"annotator": "annotators", "user_id": "users"}
 #: What one person said against themselves; what two people disagree about is no mistake.
 _AGAINST = {
-    "contradictory": "pairs that one annotator ranked both ways",
-    "undecided": "pairs that one annotator ranked once and tied once",
-    "circular": "prompts whose rankings by one annotator run in a circle",
+    "contradictory": "pairs that one annotator (or unnamed ones) ranked both ways",
+    "undecided": "pairs that one annotator (or unnamed ones) ranked once and tied once",
+    "circular": "prompts whose rankings by one annotator (or unnamed ones) run in a circle",
     "beaten_by_itself": "rankings that rank a text against itself",
     "repeated_completion": "rankings that hold a text twice",
 }
