@@ -151,6 +151,16 @@ def test_who_ranked_and_rated_counts_once(tmp_path: Path, caplog: pytest.LogCapt
     assert len(read_rankings(tmp_path / "out.jsonl")) == 2
 
 
+def test_a_dialogue_with_an_annotator_is_no_ranking(tmp_path: Path) -> None:
+    talk = {"messages": [{"role": "user", "content": "Why?"}], "annotator": "ann"}
+    pair = {"prompt": "p", "chosen": "a", "rejected": "b", "annotator": "ann"}
+    made = convert(
+        write(tmp_path / "in.jsonl", [talk, pair]), tmp_path / "o.jsonl", to="textrl", form="ranking"
+    )
+    assert [group.completions for group in read_rankings(tmp_path / "o.jsonl")] == [("a", "b")]
+    assert any("dialogue" in said for said in made.notes)
+
+
 def test_ratings_rank_the_completions_of_a_prompt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = write(
         tmp_path / "ratings.jsonl",
