@@ -136,6 +136,22 @@ def test_pairs_and_ratings_in_one_file(tmp_path: Path, pairs: int) -> None:
         assert ceiling(data, np.zeros(len(data.texts))) is None
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_who_ranked_and_rated_counts_once(tmp_path: Path, first: bool) -> None:
+    """As a session is converted: the ranking, then a score or flags alone for each of its completions."""
+    who = {"prompt": "p", "annotator": "ann", "group": "s/1"}
+    records = [
+        {**who, "completions": ["a", "b"], "ranks": [1, 2]},
+        {**who, "completion": "a", "likert": 2},
+        {**who, "completion": "b", "flags": {"toxic": True}},
+    ]
+    data = read_comparisons(write(tmp_path, records if first else records[::-1]))
+    assert shown(data) == [("a", "b", False, -1.0)]
+    assert "2 ratings of completions that the same person ranked are left out." in data.notes
+    other = [record | {"annotator": "bob"} for record in records[1:2]]
+    assert len(read_comparisons(write(tmp_path, [*records, *other])).ratings) == 2
+
+
 def test_messages_can_be_rated(tmp_path: Path) -> None:
     def said(text: str, rating: float) -> dict[str, Any]:
         ask, answer = (

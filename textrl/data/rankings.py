@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from textrl.data.preferences.ranked import Ranked
 from textrl.data.preferences.rated import RatedCompletion, rated
 from textrl.data.preferences.schema import canonical, ranks_of
 from textrl.data.records import read_records
@@ -117,8 +118,10 @@ def assemble(records: Iterable[tuple[str, Mapping[str, Any]]]) -> list[RankingGr
     parts: dict[tuple[str, str | None], _Open] = {}
     groups: list[RankingGroup | _Open] = []
     scored: list[tuple[str, Mapping[str, Any]]] = []
+    ranked = Ranked()
     for where, record in records:
         form, given = canonical(record, where)
+        ranked.add(form, given)
         if form == "ranking_row":
             key = (str(given["group"]), _name(given, "annotator"))
             if key not in parts:
@@ -130,20 +133,7 @@ def assemble(records: Iterable[tuple[str, Mapping[str, Any]]]) -> list[RankingGr
         else:
             groups.append(_whole(form, given, where))
     made = [group.close() if isinstance(group, _Open) else group for group in groups]
-    # A session's people rank and score the same completions: of the two the ranking says more, and taking
-    # both would count one judgement twice.
-    ranked = {
-        (group.group or group.prompt, group.annotator, text)
-        for group in made
-        if group.annotator is not None
-        for text in group.completions
-    }
-    ratings = [
-        rated(given, where)
-        for where, given in scored
-        if (_name(given, "group") or given["prompt"], _name(given, "annotator"), given["completion"])
-        not in ranked
-    ]
+    ratings = [rated(given, where) for where, given in scored if not ranked.holds(given)]
     if len(ratings) < len(scored):
         _log.warning(
             "%d ratings of completions that the same person ranked are left out.", len(scored) - len(ratings)

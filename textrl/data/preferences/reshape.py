@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from textrl.data.preferences.importers.answers import candidates
 from textrl.data.preferences.importers.base import Notes, pairs_of
+from textrl.data.preferences.ranked import Ranked
 from textrl.data.preferences.rated import RatedCompletion, rated
 from textrl.data.preferences.schema import COLUMNS, Form, Record
 from textrl.errors import UserError
@@ -100,17 +101,15 @@ def _ranked(items: Iterable[Item], notes: Notes) -> Iterator[Item]:
 
     ratings: list[RatedCompletion] = []
     scored: list[tuple[str, Record]] = []
-    ranked: set[tuple[str, str, str]] = set()
+    ranked = Ranked()
     for where, form, record in items:
         if form == "rating":
             scored.append((where, record))
             continue
-        if form in ("pair", "ranking") and "annotator" in record:
-            texts = record["completions"] if form == "ranking" else (record["chosen"], record["rejected"])
-            ranked |= {(*_whose(record), text) for text in texts}
+        ranked.add(form, record)
         yield where, form, record
     for where, record in scored:
-        if (*_whose(record), record["completion"]) in ranked:
+        if ranked.holds(record):
             notes.count("ratings left out of completions that the same person ranked")
         elif record.keys() & {"rating", "ratings", "likert"}:
             ratings.append(rated(record, where))
@@ -131,11 +130,6 @@ def _ranked(items: Iterable[Item], notes: Notes) -> Iterator[Item]:
                 **{column: value for column, value in known.items() if value is not None},
             },
         )
-
-
-def _whose(record: Record) -> tuple[str, str]:
-    """Return what belongs together, its group or else its prompt, and who judged it."""
-    return str(record.get("group", record["prompt"])), str(record.get("annotator"))
 
 
 def _without(form: Form, record: Record) -> Record:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from textrl.data.preferences.ranked import Ranked
 from textrl.data.preferences.rated import rated
 from textrl.data.preferences.schema import canonical, kind_of
 from textrl.data.rankings import RankingGroup, assemble
@@ -78,14 +79,19 @@ def read_comparisons(
     if split is None and len(said.splits) > 1:
         counts = ", ".join(f"{name} ({count:,} records)" for name, count in sorted(said.splits.items()))
         notes.append(f"The file holds the splits {counts}, and all were used; choose one with --split.")
+    # Only now, since a rating may stand before its ranking.
+    rated_only = [(where, given) for where, given in said.ratings if not said.ranked.holds(given)]
+    if len(rated_only) < len(said.ratings):
+        count = len(said.ratings) - len(rated_only)
+        notes.append(f"{count:,} ratings of completions that the same person ranked are left out.")
     options: dict[str, Any] = {"least": least, "most_pairs": most_pairs, "seed": seed, "notes": notes}
     table = TextTable()
     rankings = [_ranking(group, records, table) for group, records in said.groups()]
-    if not said.ratings:
+    if not rated_only:
         return from_rankings(source, table, rankings, **options)
     if rankings:
         notes.append("The file holds rankings and ratings; rated texts are compared within their prompt.")
-    return from_ratings(source, table, _single_ratings(said.ratings, table), rankings=rankings, **options)
+    return from_ratings(source, table, _single_ratings(rated_only, table), rankings=rankings, **options)
 
 
 def _own_ratings(source: str) -> list[Rated]:
@@ -113,11 +119,13 @@ class _Said:
         rankings: The records of each ranking: one, or the lines of its completions.
         ratings: Records that rate a text.
         splits: How many records name each split.
+        ranked: Who has ranked what.
     """
 
     rankings: list[list[Placed]] = field(default_factory=list)
     ratings: list[Placed] = field(default_factory=list)
     splits: dict[str, int] = field(default_factory=dict)
+    ranked: Ranked = field(default_factory=Ranked)
     _rows: dict[tuple[str, str | None], list[Placed]] = field(default_factory=dict)
 
     def add(self, where: str, record: Mapping[str, Any]) -> None:
@@ -136,6 +144,7 @@ class _Said:
         if kind == "rating" and record.get("prompt") is None:
             record = {**record, "prompt": ""}  # texts can be rated without one
         form, given = canonical(record, where)
+        self.ranked.add(form, given)
         if form == "rating":
             self.ratings.append((where, given))
         elif form == "ranking_row":
