@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from functools import partial
 from typing import Any
 
@@ -19,7 +18,7 @@ from textrl.models import packed
 from textrl.models.attention import causal_attention
 from textrl.models.layers import freeze_below
 from textrl.models.packed import Packing, packable
-from textrl.models.products import few_rows, head_logits, project
+from textrl.models.products import head_logits
 from textrl.models.stack import Part, Trunk, final_hidden, hidden_at
 
 VOCAB = 13
@@ -131,29 +130,6 @@ def test_what_this_module_does_not_know_is_left_to_transformers() -> None:
         assert not packable(model)
         handle.remove()
         assert packable(model)
-
-
-def test_few_rows_give_the_same_products() -> None:
-    model = copy.deepcopy(make("gpt2")).float()
-    attn = model.base_model.h[0].attn
-    x = torch.randn(3, 16)
-    linear = torch.nn.Linear(16, 5)
-    assert not few_rows(x)  # a gradient is wanted
-    with torch.no_grad():
-        assert few_rows(x)
-        torch.testing.assert_close(project(attn.c_attn, x), attn.c_attn(x), rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(project(linear, x), linear(x), rtol=1e-5, atol=1e-6)
-        logits = head_logits(x, linear.weight, linear.bias, 0.5)
-    torch.testing.assert_close(logits, linear(x).detach() / 0.5, rtol=1e-5, atol=1e-6)
-
-
-def test_a_hook_on_a_projection_is_heard() -> None:
-    linear = torch.nn.Linear(4, 2)
-    heard = []
-    linear.register_forward_hook(lambda *_: heard.append(1))
-    with torch.no_grad():
-        project(linear, torch.randn(2, 4))
-    assert heard == [1]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from textrl.models.products import as_autocast, head_operands, head_product
+from textrl.models.products import as_autocast, head_operands, head_product, multiply
 
 #: Rows of logits held at once; 256 rows of a 49,152-token vocabulary are 50 MB in fp32.
 CHUNK = 256
@@ -111,7 +111,7 @@ class _ChunkedLogprob(torch.autograd.Function):
             logits = _wide_logits(hidden[rows], weight, bias, temperature)
             logprob[rows], entropy[rows] = _normalise_(logits, targets[rows], finish_now, with_entropy)
             if grad_hidden is not None:
-                mean_row = logits.to(factor.dtype) @ factor
+                mean_row = multiply(logits.to(factor.dtype), factor.t())
                 grad_hidden[rows] = (weight[targets[rows]] - mean_row) / temperature
         ctx.temperature, ctx.chunk, ctx.head_learns = temperature, chunk, head_learns
         if finish_now:
@@ -141,7 +141,7 @@ class _ChunkedLogprob(torch.autograd.Function):
                 by_bias += by_logits.sum(0).to(by_bias.dtype)
             by_logits = by_logits.to(weight.dtype)
             if by_hidden is not None:
-                by_hidden[rows] = by_logits @ weight
+                by_hidden[rows] = multiply(by_logits, weight.t())
             if by_weight is not None:
                 by_weight += (by_logits.T @ hidden[rows]).to(by_weight.dtype)
         by_weight = None if by_weight is None else by_weight.to(weight.dtype)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from textrl.mdp.logprobs import CHUNK
-from textrl.models.products import as_autocast, head_operands, head_product
+from textrl.models.products import as_autocast, head_operands, head_product, multiply
 
 #: The summed loss of some tokens: ((M,) log-probabilities, which of the N they are) -> ().
 TokenLoss = Callable[[Tensor, slice], Tensor]
@@ -98,7 +98,7 @@ class _TokenLoss(torch.autograd.Function):
                 by_bias += by_logits.sum(0).to(by_bias.dtype)
             by_logits = by_logits.to(factor.dtype)
             if by_hidden is not None:
-                by_hidden[rows] = by_logits @ factor
+                by_hidden[rows] = multiply(by_logits, factor.t())
             if by_weight is not None:
                 if by_weight.dtype == by_logits.dtype:
                     by_weight.addmm_(by_logits.T, hidden[rows])

@@ -1,10 +1,15 @@
 """Which kernel multiplies on a CPU, and in which type logits are computed.
 
 Decoding multiplies a handful of rows by every weight of the model. MKL's general product does that at 5 GB/s
-where oneDNN's does it at 10 (two cores, 8 rows, GPT-2's matrices), so those few products go to oneDNN.
+where oneDNN's does it at 10 (two cores, 8 rows, GPT-2's matrices), so those few products go to oneDNN. With
+AVX-512 so do all large ones, of any number of rows, but for the gradients of weights: MKL multiplies GPT-2's
+matrices at 195 to 205 GFLOP/s and its embedding at 115, oneDNN at 217 to 226 and 180 (two cores of AMD's Zen
+4), and the gradients of weights at 200 where oneDNN reaches 185.
 
 Logits are never rounded to bf16 on a CPU, autocast or not: around 16 neighbours in bf16 are an eighth apart,
 and sampling and scoring of SmolLM2 then differ by .033 nats a token; fp32 logits over bf16 blocks leave .012.
+
+Shapes: ``n`` rows, ``K`` inputs, ``N`` outputs.
 """
 
 from __future__ import annotations
@@ -15,9 +20,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 #: Rows up to which oneDNN is the faster one, for the blocks' matrices and for an output embedding.
 FEW, FEW_FOR_HEAD = 16, 64
+#: Multiplications of a product from which it is the faster one with AVX-512: 256 rows of 256 by 256.
+LARGE = 1 << 24
 
 
 @cache
@@ -26,23 +34,79 @@ def _has_onednn() -> bool:
     return "mkldnn" in torch.__config__.show().lower() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def few_rows(x: Tensor, limit: int = FEW) -> bool:
-    """Return whether (n, K) `x` should be multiplied by oneDNN."""
-    return (
+@cache
+def _has_avx512() -> bool:
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+def by_onednn(x: Tensor, outputs: int, few: int = FEW) -> bool:
+    """Return whether (n, K) `x` should be multiplied by oneDNN.
+
+    Args:
+        x: What a matrix multiplies.
+        outputs: N.
+        few: Up to how many rows it should be on any processor, where no gradient is wanted.
+    """
+    possible = (
         x.device.type == "cpu"
         and x.ndim == 2
-        and len(x) <= limit
         and x.dtype == torch.float32
-        and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
         and _has_onednn()
     )
+    if not possible:
+        return False
+    if len(x) <= few and not torch.is_grad_enabled():
+        return True
+    return x.numel() * outputs >= LARGE and _has_avx512()
 
 
-def linear_few(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return (n, N) x W^T + b for few rows of (n, K) `x`; (N, K) `weight` may be a transposed view."""
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None, few: int = FEW) -> Tensor:
+    """Return (n, N) x W^T + b by the kernel that is faster here.
+
+    Args:
+        x: (n, K).
+        weight: (N, K), or the transposed view of a (K, N) matrix.
+        bias: (N,) or None.
+        few: See `by_onednn`.
+    """
+    if not by_onednn(x, len(weight), few):
+        return nn.functional.linear(x, weight, bias)
+    if not torch.is_grad_enabled():
+        return _onednn(x, weight, bias)
+    apply: Any = _Product.apply  # torch leaves it untyped
+    out: Tensor = apply(x, weight, bias)
+    return out
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return out
+
+
+class _Product(torch.autograd.Function):
+    """x W^T + b by oneDNN, which has no gradient of its own in torch; that by W is MKL's."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _onednn(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        grad = grad.contiguous()
+        by_weight = None
+        if needs_weight:
+            # In the layout of the parameter behind the weight, or it would be copied once more.
+            by_weight = grad.t() @ x if weight.is_contiguous() else (x.t() @ grad).t()
+        return (
+            _onednn(grad, weight.t(), None) if needs_x else None,
+            by_weight,
+            grad.sum(0) if needs_bias else None,
+        )
 
 
 def project(module: nn.Module, x: Tensor) -> Tensor:
@@ -51,11 +115,11 @@ def project(module: nn.Module, x: Tensor) -> Tensor:
     Only a plain layer is taken apart: an adapter, a hook or a parked weight is the module's own affair.
     """
     layer: Any = module
-    if few_rows(x) and not module._forward_hooks and not module._forward_pre_hooks:
-        if type(module) is nn.Linear:
-            return linear_few(x, layer.weight, layer.bias)
-        if type(module).__name__ == "Conv1D":
-            return linear_few(x, layer.weight.t(), layer.bias)
+    if not module._forward_hooks and not module._forward_pre_hooks:
+        if type(module) is nn.Linear and by_onednn(x, module.out_features):
+            return multiply(x, layer.weight, layer.bias)
+        if type(module).__name__ == "Conv1D" and by_onednn(x, layer.nf):
+            return multiply(x, layer.weight.t(), layer.bias)
     out: Tensor = layer(x)
     return out
 
@@ -86,14 +150,12 @@ def head_product(hidden: Tensor, weight: Tensor, bias: Tensor | None, few: int =
         hidden: (n, H).
         weight: (V, H).
         bias: (V,) or None.
-        few: Without autocast, up to how many rows go to oneDNN.
+        few: Without autocast, up to how many rows go to oneDNN on any processor.
     """
     kind = hidden.device.type
     cast = torch.is_autocast_enabled(kind)
     with torch.autocast(kind, enabled=False) if cast else nullcontext():
-        if few_rows(hidden, len(hidden) if cast else few):
-            return linear_few(hidden, weight, bias)
-        return torch.nn.functional.linear(hidden, weight, bias)
+        return multiply(hidden, weight, bias, len(hidden) if cast else few)
 
 
 def head_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:

@@ -20,7 +20,7 @@ from textrl.models.captured import release
 Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
-#: How torch's CPU allocator, CUDA's libraries and C++ put it where they raise a plain RuntimeError.
+#: How torch's CPU allocator, CUDA's libraries, C++ and oneDNN put it where they raise a plain RuntimeError.
 _SIGNS = (
     "can't allocate memory",
     "not enough memory",
@@ -29,6 +29,7 @@ _SIGNS = (
     "bad allocation",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "Cannot allocate memory",
+    "could not create a primitive",
 )
 
 
