@@ -23,8 +23,8 @@ def avx512(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
 def layer(kind: str, bias: bool = True) -> torch.nn.Module:
     torch.manual_seed(0)
     if kind == "Conv1D":
-        made = Conv1D(OUTPUTS, INPUTS)
-        torch.nn.init.normal_(made.bias)
+        made: torch.nn.Module = Conv1D(OUTPUTS, INPUTS)
+        torch.nn.init.normal_(made.get_parameter("bias"))
         return made
     return torch.nn.Linear(INPUTS, OUTPUTS, bias=bias)
 
@@ -61,11 +61,11 @@ def test_scoring_and_learning_multiply_alike(avx512: bool) -> None:
 def test_only_what_wants_a_gradient_gets_one(avx512: bool) -> None:
     module = layer("Linear").requires_grad_(False)
     x = torch.randn(ROWS, INPUTS, requires_grad=True)
-    project(module, x).sum().backward()
+    torch.autograd.backward(project(module, x).sum())
     assert x.grad is not None
     assert module.weight.grad is None
     learns = layer("Linear")
-    project(learns, torch.randn(ROWS, INPUTS)).sum().backward()
+    torch.autograd.backward(project(learns, torch.randn(ROWS, INPUTS)).sum())
     assert learns.weight.grad is not None
 
 
