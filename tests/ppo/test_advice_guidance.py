@@ -27,7 +27,7 @@ def test_eligibility_lets_advice_act_only_where_somebody_trained() -> None:
     states = {prompt: experience.ref_hidden[row : row + 1] for prompt, _, row in rows_of(learner, experience)}
     taught, other = states[(2,)], states[(3, 4)]
     for _ in range(100):
-        guidance.shown(taught, training=True)
+        guidance.shown(taught, np.ones(len(taught), dtype=bool))
     current = learner.beside.advice()
     assert current is not None
     assert float(current.weights(taught)) > 0.9
@@ -52,7 +52,7 @@ def test_a_checkpoint_with_eligibility_goes_on_bit_for_bit(tmp_path: Any) -> Non
         guidance = learner.beside.guidance
         assert guidance is not None
         guidance.source.head.learn(np.ones(16, np.float32) / 4, 2, 1.0)
-        guidance.shown(torch.ones(4, 16), training=True)
+        guidance.shown(torch.ones(4, 16), np.ones(4, dtype=bool))
 
     whole, half = make(), make()
     whole.learn(iterations=1)

@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from textrl.advice.betas import Annealed, Eligibility, EligibilitySettings
@@ -234,16 +236,16 @@ class TextGuidance:
         found = hidden.detach().float().cpu().numpy()
         self._use(Centroids.fit(found, wanted.centroids, self._seed, wanted.width))
 
-    def shown(self, hidden: Tensor, *, training: bool) -> None:
+    def shown(self, hidden: Tensor, training: NDArray[np.bool_]) -> None:
         """Tokens with (N, D) states before them were on screen, in this order.
 
         Args:
             hidden: Of the reference.
-            training: Whether a person was training.
+            training: (N,) whether a person was training as each appeared.
         """
-        for state in hidden.detach().float().cpu().numpy() if self._module is not None else ():
-            assert self._module is not None
-            self._module.step(state, 0, training=training)
+        if self._module is not None:
+            for state, on in zip(hidden.detach().float().cpu().numpy(), training, strict=True):
+                self._module.step(state, 0, training=bool(on))
 
     def end_iteration(self) -> None:
         """An iteration is over."""

@@ -85,11 +85,10 @@ class Beside:
         response, mask = ids[:, width:], actions[:, width:]
         hidden = spread_states(experience.ref_hidden, mask)
         prompts = [task.prompt_for(int(episode)) for episode in experience.episodes[:count]]
-        training, before = human.present, human.texts
         human.show_batch(prompts, response, mask, hidden)
-        for row in range(human.texts - before if self.guidance is not None else 0):
-            assert self.guidance is not None
-            self.guidance.shown(hidden[row][mask[row]], training=training)
+        if self.guidance is not None:
+            for states, real, trained in zip(hidden, mask, human.trained, strict=False):  # first ones
+                self.guidance.shown(states[real], trained)
         return human.metrics()
 
     def state_dict(self) -> dict[str, Any]:

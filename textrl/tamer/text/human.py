@@ -105,6 +105,8 @@ class TextHuman:
         iterations: Batches of the learner so far, shown or not.
         texts: Responses that were shown.
         presses: Presses heard while training was on.
+        trained: Of each response of the last batch that was shown, (T,) whether training was on as its
+            tokens appeared.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class TextHuman:
         self.feedback, self.source, self.settings = feedback, source, settings or TextHumanSettings()
         self.clock: Clock = clock or getattr(feedback, "clock", None) or VirtualClock()
         self.iterations = self.texts = self.presses = 0
+        self.trained: list[NDArray[np.bool_]] = []
         self._tokenizer = tokenizer
         self._log = EventLog(log) if log is not None else None
         self._watch = getattr(feedback, "watch", None)
@@ -169,7 +172,7 @@ class TextHuman:
         Returns:
             Presses heard.
         """
-        before = self.presses
+        before, self.trained = self.presses, []
         for row, prompt in enumerate(prompts[: self.settings.shown_per_iteration]):
             if not self.present:
                 break
@@ -194,6 +197,7 @@ class TextHuman:
             Presses heard.
         """
         before, model = self.presses, self._fingerprint()
+        self.trained.append(np.zeros(len(ids), dtype=np.bool_))
         if not ids:
             return 0
         pieces = pieces_of(self._tokenizer_of_text(), ids)
@@ -209,6 +213,7 @@ class TextHuman:
                 self._wait(shown_s + self.settings.step_s)
             shown_s = self.clock.now_s
             self._hear(shown_s)
+            self.trained[-1][place] = self.training
             self.source.show(state, int(token), shown_s)
             self._note("shown", shown_s, observation=None, action=int(token))
             if self._watch is not None and self.training:
