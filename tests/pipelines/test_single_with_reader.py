@@ -69,6 +69,20 @@ def test_a_reader_teaches_while_the_policy_learns(tmp_path: Path, capsys: pytest
     assert (folder / "session.jsonl").exists()
 
 
+def test_what_was_taught_advises_a_run_without_a_reader(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, CONFIG) == 0
+    head = tmp_path / "runs" / "one" / "models" / "h"
+    assert f"H is in {head}; another config reads it as 'weights'" in capsys.readouterr().out
+    later = copy.deepcopy(CONFIG)
+    del later["human"]
+    later["sources"]["h"]["weights"] = str(head)
+    assert run(tmp_path, later, name="later") == 0
+    rows = (tmp_path / "runs" / "later" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(rows[0])["advice/rating_size"] > 0, "from the first iteration on"
+
+
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     whole = copy.deepcopy(CONFIG)
     half = copy.deepcopy(CONFIG) | {"total_timesteps": 100}

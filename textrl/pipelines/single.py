@@ -138,12 +138,16 @@ def _check_length(config: SingleSettings, learner: Any, node: ConfigNode) -> Non
 
 
 def _save_h(record: Run, source: str, human: Any) -> None:
-    """Write what the person taught as a file that a later config can name, where H is linear."""
-    tamer = getattr(human, "tamer", None)  # on text a source keeps H in its own state
-    if tamer is not None and tamer.settings.model == "linear":
-        file = record.path / "models" / f"{source}.json"
-        tamer.save_weights(file)
-        print(f"[textrl] H is in {file}; another config reads it as 'weights' of a source.", flush=True)  # noqa: T201
+    """Write what the person taught as what a later config can name: a linear H, or a head on text."""
+    kept, tamer = record.path / "models" / source, getattr(human, "tamer", None)
+    if tamer is None:
+        human.source.save_head(kept)
+    elif tamer.settings.model == "linear":
+        kept = kept.with_name(f"{source}.json")
+        tamer.save_weights(kept)
+    else:
+        return
+    print(f"[textrl] H is in {kept}; another config reads it as 'weights' of a source.", flush=True)  # noqa: T201
 
 
 def _outcome(record: Run, config: SingleSettings, learner: Any) -> dict[str, Any]:
