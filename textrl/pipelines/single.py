@@ -140,9 +140,9 @@ def _check_length(config: SingleSettings, learner: Any, node: ConfigNode) -> Non
 def _save_h(record: Run, source: str, human: Any) -> None:
     """Write what the person taught as what a later config can name: a linear H, or a head on text."""
     kept, tamer = record.path / "models" / source, getattr(human, "tamer", None)
-    if tamer is None:
+    if tamer is None and hasattr(human.source, "save_head"):
         human.source.save_head(kept)
-    elif tamer.settings.model == "linear":
+    elif tamer is not None and tamer.settings.model == "linear":
         kept = kept.with_name(f"{source}.json")
         tamer.save_weights(kept)
     else:
