@@ -93,11 +93,20 @@ def test_pictures_show_what_was_run() -> None:
     ]
     drawn = pictures(rows, found)
     assert set(drawn) == {
-        "text-feedback-simultaneous", "text-feedback-simultaneous-gap", "text-feedback-presses",
-        "text-feedback-presses-gap",
+        "text-feedback-simultaneous", "text-feedback-simultaneous-gap", "text-feedback-presses-simultaneous",
+        "text-feedback-presses-simultaneous-gap",
     }  # fmt: skip
-    assert "PPO-ptx alone" in drawn["text-feedback-presses"]
+    assert "PPO-ptx alone" in drawn["text-feedback-presses-simultaneous"]
     assert pictures([], {}) == {}
+
+
+def test_every_technique_is_asked_every_question() -> None:
+    techniques = {(mode, name) for mode in ("sim", "seq") for name in ("ab", "cs", "qa", "qp", "rs")}
+    for part, name in (
+        ("techniques", ""), ("presses", "-30"), ("presses", "-1000"), ("rewards", "-model"),
+        ("delays", "-later"), ("delays", "-later-told"),
+    ):  # fmt: skip
+        assert {f"{part}/{mode}-{one}{name}" for mode, one in techniques} <= set(ARMS)
 
 
 def test_the_sentiment_table_and_its_figure_to_reach() -> None:

@@ -32,7 +32,12 @@ _LEAD = (
 _COST_S, _UNTRAINED_S, _QUICK_S = 7.0, 1.5, 1.0
 _OF_PART: Mapping[str, tuple[str, ...]] = {
     "techniques": ("simultaneous", "simultaneous-gap", "sequential", "sequential-gap"),
-    "presses": ("presses", "presses-gap"),
+    "presses": (
+        "presses-simultaneous",
+        "presses-simultaneous-gap",
+        "presses-sequential",
+        "presses-sequential-gap",
+    ),
 }
 
 

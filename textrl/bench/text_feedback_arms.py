@@ -63,10 +63,8 @@ class Technique:
     advice: Mapping[str, Any]
 
 
-SIMULTANEOUS = (
-    Technique("ab", "action biasing", {"technique": _AB, "beta": 4.0, "eligibility": {}}),
-    Technique("cs", "control sharing", {"technique": _CS, "beta": 0.5, "eligibility": {}}),
-)
+#: Taught before; Q augmentation and reward shaping go the same way while a reader teaches, since the
+#: eligibility module is defined for the other two alone.
 SEQUENTIAL = (
     Technique("ab", "action biasing", {"technique": _AB, "beta": 4.0, "anneal": ANNEAL}),
     Technique("cs", "control sharing", {"technique": _CS, "beta": 0.3, "anneal": ANNEAL}),
@@ -77,6 +75,11 @@ SEQUENTIAL = (
     ),
     Technique("rs", "reward shaping", {"technique": _RS, "beta": 4.0, "anneal": ANNEAL}),
 )  # fmt: skip
+SIMULTANEOUS = (
+    Technique("ab", "action biasing", {"technique": _AB, "beta": 4.0, "eligibility": {}}),
+    Technique("cs", "control sharing", {"technique": _CS, "beta": 0.5, "eligibility": {}}),
+    *SEQUENTIAL[2:],
+)
 #: H as the only guide: as a reward it must not fade.
 _ONLY = Technique("rs", "reward shaping", {"technique": _RS, "beta": 4.0})
 _BY_NAME = {
@@ -214,18 +217,17 @@ def techniques() -> Iterator[Arm]:
 
 
 def amounts() -> Iterator[Arm]:
-    """Yield the techniques with fewer and with more presses; the potential form has nothing to show."""
+    """Yield the techniques with fewer and with more presses."""
     for presses in AMOUNTS:
         for mode, name in _BY_NAME:
-            if name != "qp":
-                yield taught("presses", str(presses), mode, name, f"{presses} presses", presses=presses)
+            yield taught("presses", str(presses), mode, name, f"{presses} presses", presses=presses)
 
 
 def rewards() -> Iterator[Arm]:
     """Yield agents that are paid by a reward model, and agents that are paid nothing but the KL penalty."""
     yield Arm("rewards", "model-plain", "PPO-ptx alone, paid by a reward model", {"reward": "model"})
     paid: dict[str, Any] = {"reward": "model", "rival": PLAIN_MODEL}
-    for mode, name in (("sim", "ab"), ("seq", "ab"), ("seq", "qa"), ("seq", "rs")):
+    for mode, name in _BY_NAME:
         yield taught("rewards", "model", mode, name, "paid by a reward model", **paid)
     unpaid: dict[str, Any] = {"reward": "none"}
     yield taught("rewards", "none", "sim", "ab", "paid nothing", **unpaid)
@@ -246,12 +248,14 @@ def delays() -> Iterator[Arm]:
         ("later", "reader 1 s later than assumed", LATER, None),
         ("later-told", "reader 1 s later, and credited so", LATER, LATER),
     )
-    for mode in ("sim", "seq"):
-        for name, what, takes, assumed in cases:
+    for mode, technique in _BY_NAME:
+        # How much later makes a difference is asked of one technique.
+        for name, what, takes, assumed in cases if technique == "ab" else cases[1:]:
             own = {} if assumed is None else {"delay": dict(assumed)}
             yield taught(
-                "delays", name, mode, "ab", what, reader={"preset": "stoc", "delay": dict(takes)}, h=own
-            )
+                "delays", name, mode, technique, what,
+                reader={"preset": "stoc", "delay": dict(takes)}, h=own,
+            )  # fmt: skip
 
 
 def readers() -> Iterator[Arm]:

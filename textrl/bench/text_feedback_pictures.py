@@ -21,7 +21,8 @@ _CHARTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "simultaneous": (
         "Taught while training, 300 presses",
         (PLAIN, "techniques/sim-ab", "techniques/sim-ab-everywhere", "techniques/sim-ab-fading",
-         "techniques/sim-ab-window-everywhere", "techniques/sim-cs"),
+         "techniques/sim-ab-window-everywhere", "techniques/sim-cs", "techniques/sim-qa",
+         "techniques/sim-rs"),
     ),
     "sequential": (
         "Taught before the training, 300 presses",
@@ -46,8 +47,10 @@ _CHARTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }  # fmt: skip
 _SHORT = {
     "ab": "action biasing", "cs": "control sharing", "qa": "Q augmentation, advantage",
-    "rs": "reward shaping",
+    "qp": "Q augmentation, potential", "rs": "reward shaping",
 }  # fmt: skip
+#: Who was taught when -> chart against presses.
+_PRESSES = {"sim": "presses-simultaneous", "seq": "presses-sequential"}
 
 
 def pictures(rows: Rows, found: Found) -> dict[str, str]:
@@ -69,8 +72,11 @@ def pictures(rows: Rows, found: Found) -> dict[str, str]:
             title, keys = _CHARTS[stem]
             chosen = [key for key in keys if found.get(key)]
             drawn[f"text-feedback-{stem}-gap"] = _curves(title, _GAP, chosen, labels, found, _gaps)
-    for key, name, label in (("mean", "presses", _SCORE), ("closed_mean", "presses-gap", _GAP)):
-        drawn[f"text-feedback-{name}"] = _against_presses(rows, key, f"{label}, mean of the run")
+    for mode, stem in _PRESSES.items():
+        for key, more, label in (("mean", "", _SCORE), ("closed_mean", "-gap", _GAP)):
+            drawn[f"text-feedback-{stem}{more}"] = _against_presses(
+                rows, mode, key, f"{label}, mean of the run"
+            )
     return {stem: picture for stem, picture in drawn.items() if picture}
 
 
@@ -98,30 +104,31 @@ def _curves(
     return drawing.chart(title, lines, x_label="environment steps (words)", y_label=y_label)
 
 
-def _against_presses(rows: Rows, key: str, y_label: str) -> str:
+def _against_presses(rows: Rows, mode: str, key: str, y_label: str) -> str:
     """Draw a figure of the run against the presses that were given."""
     lines = []
-    for mode, when in (("sim", "while training"), ("seq", "before")):
-        for technique, name in _SHORT.items():
-            usual = f"techniques/{mode}-{technique}"
-            chosen = [
-                one
-                for one in rows
-                if (one["mode"], one["technique"]) == (mode, technique) and one[key] is not None
-                if one["part"] == "presses" or one["key"] == usual
-            ]
-            if len(chosen) < 2:
-                continue
-            chosen.sort(key=lambda one: float(one["presses"]["mean"]))
-            lines.append(_line(f"{name}, taught {when}", chosen, key))
+    for technique, name in _SHORT.items():
+        usual = f"techniques/{mode}-{technique}"
+        chosen = [
+            one
+            for one in rows
+            if (one["mode"], one["technique"]) == (mode, technique) and one[key] is not None
+            if one["part"] == "presses" or one["key"] == usual
+        ]
+        if len(chosen) < 2:
+            continue
+        chosen.sort(key=lambda one: float(one["presses"]["mean"]))
+        lines.append(_line(name, chosen, key))
     plain = next((one for one in rows if one["key"] == PLAIN and one[key] is not None), None)
     if not lines or plain is None:
         return ""
     ends = [min(min(line.x) for line in lines), max(max(line.x) for line in lines)]
     lines.insert(0, drawing.Curve(plain["label"], ends, [plain[key]["mean"]] * 2))
+    when = "while training" if mode == "sim" else "before the training"
     return drawing.chart(
-        "What presses are worth", lines, x_label="presses", y_label=y_label, log_x=ends[1] > 50 * ends[0]
-    )
+        f"What presses are worth, given {when}", lines, x_label="presses", y_label=y_label,
+        log_x=ends[1] > 50 * ends[0],
+    )  # fmt: skip
 
 
 def _line(label: str, rows: Rows, key: str) -> drawing.Curve:

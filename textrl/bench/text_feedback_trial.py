@@ -48,7 +48,7 @@ from textrl.tamer.text.human import TextHuman
 
 TARGET = "textrl.bench.text_feedback_trial:run_trial"
 #: Counts the changes after which a trial of the same settings has another result.
-REVISION = 1
+REVISION = 2
 #: Episode numbers of what is measured, whose noise no training shares.
 _EVALUATED = 1_000_000
 #: Texts shown at a time before the training, and at most.
