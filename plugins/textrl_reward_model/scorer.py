@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from textrl.errors import UserError
 from textrl.models.heads import is_decoder
 from textrl.models.loading import load_scorer
-from textrl.models.parking import park
+from textrl.models.parking import let_go, park
 from textrl.models.stack import Trunk, score_ids, shared_depth
 from textrl.protocols import Batch
 from textrl_reward_model.encoding import Encoder, longest_input, same_ids, warn_of_padding
@@ -61,6 +61,7 @@ class Scorer:
         """
         self._place(batch.response_ids.device, batch.memo.get("trunk"))
         scores = self._score_shared(batch) if self.shared else self._score_text(batch)
+        let_go(self.model)
         return scores.float() - self.offset
 
     def _place(self, device: torch.device, trunk: Trunk | None) -> None:

@@ -35,7 +35,7 @@ class RewardModelRewardSettings:
         precision: How the weights are stored: "same" as they were loaded (fp32), "bf16" or "fp16"; what is
             computed with them is not. Blocks shared with the policy stay as the policy has them.
         device: "same" as the batch's; "cpu" keeps the blocks in main memory and copies each layer to the
-            GPU when it is needed.
+            GPU when it is needed; "disk" keeps them in a file, and memory holds them only while they score.
         max_tokens: Longest input; by default what the model and its tokenizer say.
         too_long: "refuse" stops on a longer input; "truncate" drops its beginning and logs the share
             of such inputs as source/<name>/truncated. Shared ids are always refused.
@@ -52,7 +52,7 @@ class RewardModelRewardSettings:
     use_offset: bool = True
     micro_batch_size: int = 32
     precision: Literal["same", "bf16", "fp16"] = "same"
-    device: Literal["same", "cpu"] = "same"
+    device: Literal["same", "cpu", "disk"] = "same"
     max_tokens: int | None = None
     too_long: Literal["refuse", "truncate"] = "refuse"
 

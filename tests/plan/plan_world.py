@@ -77,12 +77,17 @@ def held(tensors: Iterable[Tensor], known: set[int] | None = None) -> int:
     return total
 
 
+def in_memory(network: torch.nn.Module) -> list[Tensor]:
+    """Return the parameters that are not in a file."""
+    file = getattr(network, "_textrl_parked_file", None)
+    mapped = {tensor.data_ptr() for tensor in file.tensors} if file is not None else set()
+    return [p for p in network.parameters() if p.data_ptr() not in mapped]
+
+
 def resident(made: PPOPTX) -> int:
     """Return the bytes that a learner holds between two iterations."""
     networks, updater = made.networks, made.updater
-    params = [
-        p for model in (networks.policy, networks.reference, networks.value) for p in model.parameters()
-    ]
+    params = [p for model in (networks.policy, networks.reference, networks.value) for p in in_memory(model)]
     grads = [p.grad for p in params if p.grad is not None]
     states = [
         tensor

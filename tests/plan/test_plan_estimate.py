@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plan_world import EPISODES, config, counter, held, learner, most_allocated, resident, small_model
+from plan_world import (
+    EPISODES,
+    config,
+    counter,
+    held,
+    in_memory,
+    learner,
+    most_allocated,
+    resident,
+    small_model,
+)
 
 from textrl.learners.ppo_ptx import PPOPTX
 from textrl.learners.ppo_ptx.experience import Experience, collect
@@ -22,6 +32,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "all_blocks_learn": {},
     "upper_blocks_learn": {"first_trainable": 1, "value_first_trainable": 2, "gradient_checkpointing": True},
     "lora": {"lora_rank": 4, "first_trainable": 1, "ema_decay": 0.0, "epochs": 2},
+    "disk": {"reference_device": "disk"},
     "value_head": {"value_network": "head", "reference_precision": "bf16", "minibatches": 4},
 }
 
@@ -62,7 +73,7 @@ def test_weights_gradients_and_moments_are_those_of_the_real_networks(pairs: Pai
     for part, network in (
         ("policy", networks.policy), ("reference", networks.reference), ("value network", networks.value)
     ):  # fmt: skip
-        assert found.resident[part] == held(network.parameters(), known), part
+        assert found.resident[part] == held(in_memory(network), known), part
     between = sum(found.resident.values()) - found.resident["experience of an iteration"]
     assert between == pytest.approx(resident(made), rel=0.001)
 

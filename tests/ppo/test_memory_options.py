@@ -240,6 +240,16 @@ def test_a_reference_in_main_memory_changes_nothing() -> None:
         assert torch.equal(mine, theirs)
 
 
+def test_a_reference_on_the_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTRL_CACHE", str(tmp_path))
+    plain = learner(tiny_llama()).learn(iterations=2)
+    parked = learner(tiny_llama(), reference_device="disk").learn(iterations=2)
+    assert parked.networks.parked_bytes > 0.9 * stored(plain.networks.reference)
+    assert parked.metrics["train/kl_ref"] == plain.metrics["train/kl_ref"]
+    for mine, theirs in zip(plain.updater.policy_params, parked.updater.policy_params, strict=True):
+        assert torch.equal(mine, theirs)
+
+
 def test_a_weight_too_large_for_fp16_is_refused() -> None:
     model = tiny_gpt2().requires_grad_(False)
     model.transformer.h[0].mlp.c_fc.weight[0, 0] = 1e5

@@ -4,7 +4,8 @@
 
 One iteration is the work of TRL's trainer: 64 prompts of 32 tokens, 48 new tokens each without an early
 stop, scored by policy, reference, value and reward network, then 4 epochs of minibatches of 16 on policy
-and value. The four networks share nothing.
+and value. The four networks share nothing; the two that do not learn are in a file, and in memory while they
+score.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import json
 import resource
 import time
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ from textrl.learners.ppo_ptx.networks import Networks
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
 from textrl.mdp.task import Prompt, TokenTask
 from textrl.models.loading import scorer_from_causal_lm
+from textrl.models.parking import let_go, park
 from textrl.models.stack import score_ids
 from textrl.protocols import Batch
 from textrl.registry import get_registry
@@ -35,6 +37,8 @@ from textrl.specs import RewardSpec
 
 #: Passes over an iteration, and sequences of a minibatch, which is one forward and backward pass.
 EPOCHS, MINIBATCH = 4, 16
+#: Where reference and reward network are while nobody reads them.
+FROZEN: Literal["same", "disk"] = "disk"
 
 
 class Scorer:
@@ -49,7 +53,9 @@ class Scorer:
         ids = torch.cat([batch.prompt_ids, batch.response_ids], dim=1)
         mask = torch.cat([batch.prompt_mask, batch.response_mask], dim=1)
         parts = zip(torch.split(ids, MINIBATCH), torch.split(mask, MINIBATCH), strict=True)
-        return torch.cat([score_ids(self.model, *part) for part in parts])
+        scores = torch.cat([score_ids(self.model, *part) for part in parts])
+        let_go(self.model)
+        return scores
 
 
 class _Env:
@@ -63,6 +69,7 @@ def build(size: str, batch: int, precision: str) -> PPOPTX:
     """Return a learner whose iteration is the benchmark's work."""
     policy = make_model(size)
     reward = scorer_from_causal_lm(policy, layers=None).requires_grad_(False)
+    park(reward, precision="same", device=FROZEN)
     spec = RewardSpec(name="score", target="textrl.bench.ppo_worker:Scorer", summary="of the benchmark")
     prompts = [Prompt(ids=tuple(row)) for row in make_prompts(policy, batch)[0].tolist()]
     paid = RewardSum([Source(name="score", spec=spec, reward=Scorer(reward), weight=1.0)])
@@ -74,6 +81,7 @@ def build(size: str, batch: int, precision: str) -> PPOPTX:
         epochs=EPOCHS,
         micro_batch_size=MINIBATCH,
         ema_decay=0.0,
+        reference_device=FROZEN,
         precision="bf16" if precision == "bf16" else "fp32",
     )
     penalty = build_rewards({"kl": None}, {"kl": 0.05}, get_registry(), where=str)

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from textrl.models.again import project_again
 from textrl.models.attention import causal_attention
 from textrl.models.layers import base, blocks
 from textrl.models.products import project
@@ -245,13 +247,14 @@ def final_norm(model: PreTrainedModel) -> nn.Module:
 
 def _gpt2(block: Any, x: Tensor, turned: Rotary, attend: Attend, keep: Tensor | None) -> Tensor:
     attn, mlp = block.attn, block.mlp
-    joined = project(attn.c_attn, block.ln_1(x)).view(len(x), 3, attn.num_heads, attn.head_dim)
+    joined = project_again(attn.c_attn, partial(block.ln_1, x)).view(len(x), 3, attn.num_heads, attn.head_dim)
     query, key, value = joined.unbind(1)
     mixed = attend(query, key, value, attn.scaling).reshape(len(x), -1)
     if keep is not None:
         mixed, x = mixed.index_select(0, keep), x.index_select(0, keep)
     x = x + project(attn.c_proj, mixed)
-    return x + project(mlp.c_proj, _activate(mlp.act, project(mlp.c_fc, block.ln_2(x))))
+    inner = project_again(mlp.c_fc, partial(block.ln_2, x))
+    return x + project_again(mlp.c_proj, partial(_activate, mlp.act, inner))
 
 
 def _llama(block: Any, x: Tensor, turned: Rotary, attend: Attend, keep: Tensor | None) -> Tensor:
@@ -267,8 +270,8 @@ def _llama(block: Any, x: Tensor, turned: Rotary, attend: Attend, keep: Tensor |
         mixed, x = mixed.index_select(0, keep), x.index_select(0, keep)
     x = x + project(attn.o_proj, mixed)
     below = block.post_attention_layernorm(x)
-    gated = mlp.act_fn(project(mlp.gate_proj, below)) * project(mlp.up_proj, below)
-    return x + project(mlp.down_proj, gated)
+    gate, up = project(mlp.gate_proj, below), project(mlp.up_proj, below)
+    return x + project_again(mlp.down_proj, lambda: mlp.act_fn(gate) * up)
 
 
 _BLOCKS: dict[str, Callable[[Any, Tensor, Rotary, Attend, Tensor | None], Tensor]] = {

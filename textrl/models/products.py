@@ -24,8 +24,9 @@ from torch.autograd.function import once_differentiable
 
 #: Rows up to which oneDNN is the faster one, for the blocks' matrices and for an output embedding.
 FEW, FEW_FOR_HEAD = 16, 64
-#: Multiplications of a product from which it is the faster one with AVX-512: 256 rows of 256 by 256.
-LARGE = 1 << 24
+#: Multiplications of a product from which it is the faster one with AVX-512 (256 rows of 256 by 256), where
+#: matrices are not narrower than this.
+LARGE, WIDE = 1 << 24, 192
 
 
 @cache
@@ -58,7 +59,7 @@ def by_onednn(x: Tensor, outputs: int, few: int = FEW) -> bool:
         return False
     if len(x) <= few and not torch.is_grad_enabled():
         return True
-    return x.numel() * outputs >= LARGE and _has_avx512()
+    return x.numel() * outputs >= LARGE and min(x.shape[1], outputs) >= WIDE and _has_avx512()
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None, few: int = FEW) -> Tensor:
@@ -80,7 +81,13 @@ def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None, few: int = F
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    try:
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    except RuntimeError as error:
+        # It compiles a kernel first, for which memory may not suffice where the product itself would fit.
+        if "primitive" not in str(error):
+            raise
+        return nn.functional.linear(x, weight, bias)
     return out
 
 

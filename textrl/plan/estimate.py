@@ -94,6 +94,8 @@ class _Book:
     precision: Precision
     processes: int
     gpu: bool
+    gradients: int = 0
+    on_disk: int = 0
     resident: dict[str, int] = field(default_factory=dict)
     transient: dict[str, dict[str, int]] = field(default_factory=dict)
     flops: dict[str, dict[str, Cost]] = field(default_factory=dict)
@@ -143,24 +145,31 @@ def _weights(book: _Book, gpu: bool) -> int:
     networks, settings = book.shadow.networks, book.work.settings
     known: set[int] = set()
     held = {"policy": networks.policy, "reference": networks.reference, "value network": networks.value}
+    on_disk = {"reference"} if settings.reference_device == "disk" else set()
     for scorer, model in zip(book.work.reward_models, book.shadow.reward_models, strict=True):
         held[f"reward model ({scorer.name})"] = model
+        on_disk |= {f"reward model ({scorer.name})"} if scorer.on_disk else set()
     offloaded = 0
     for name, model in held.items():
         if name == "reference" and gpu and settings.reference_device == "cpu":
             matrices = [p for p in blocks(model).parameters() if p.ndim >= 2]
             offloaded = stored_bytes(matrices, known)
+        if name in on_disk:
+            # One network is read at a time. Beside a GPU its embeddings stay where they are.
+            within = blocks(model) if gpu else model
+            matrices = [p for p in within.parameters() if p.ndim >= 2]
+            book.on_disk = max(book.on_disk, stored_bytes(matrices, known))
         book.resident[name] = stored_bytes(model.parameters(), known)
     trained = networks.trained()
     sizes = {
         name: sum(p.numel() * p.element_size() for p in params.values()) for name, params in trained.items()
     }
-    book.resident["gradients"] = sum(sizes.values())
     book.resident["Adam's two moments"] = 2 * sum(sizes.values())
     book.resident["averaged weights (EMA)"] = sizes["policy"] if settings.ema_decay > 0 else 0
     kept = len(networks.depths) * book.width * 4
     # Ids, three masks, and seven figures per token: log-probabilities, values, rewards and what follows.
     book.resident["experience of an iteration"] = book.episodes * book.length * (kept + 11 + 7 * 4)
+    book.gradients = sum(sizes.values())
     return offloaded
 
 
@@ -227,6 +236,8 @@ def _scoring(book: _Book) -> None:
         costs[name] = _split(reading, rows, book.episodes, at_head * book.response, "score", book.real)
     book.flops["scoring"] = costs
     book.transient["scoring"] = {"activations of a micro-batch": max(peaks.values())}
+    if book.on_disk:
+        book.transient["scoring"]["weights read from the disk"] = book.on_disk
 
 
 def _update(book: _Book) -> None:
@@ -253,7 +264,10 @@ def _update(book: _Book) -> None:
             peaks["policy"] += text.peak  # in one pass
         peaks["pretraining term"] = text.peak
         book.flops["pretraining"] = {"policy": _split(text, rows, examples, at_head * (tokens - 1), "train")}
-    book.transient["update"] = {"activations, and gradients in the making": max(peaks.values())}
+    book.transient["update"] = {
+        "gradients": book.gradients,
+        "activations, and gradients in the making": max(peaks.values()),
+    }
 
 
 def _split(reading: Reading, rows: int, sequences: float, head: float, kind: str, real: float = 1.0) -> Cost:

@@ -45,6 +45,7 @@ class Scorer:
         blocks: How many of that model's blocks it has; None is all.
         equal: Leading blocks (with the embeddings) whose weights are the policy's.
         batch: Sequences it scores at once; None is the learner's micro-batch.
+        on_disk: Whether its weights are in memory only while it scores.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Scorer:
     blocks: int | None = None
     equal: int = 0
     batch: int | None = None
+    on_disk: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def _of_pipeline(
     scorer = Scorer("reward model", policy, config.reward_model.layers, equal)
     kinds = {name: str((section or {}).get("use", name)) for name, section in config.sources.items()}
     scorers = [
-        replace(scorer, name=name, batch=int((config.sources[name] or {}).get("micro_batch_size", 32)))
+        _as_source(scorer, name, config.sources[name] or {})
         for name, kind in kinds.items()
         if kind == "reward_model"
     ]
@@ -161,6 +163,12 @@ def _prompts_of_pipeline(
     return _lengths(found), []
 
 
+def _as_source(scorer: Scorer, name: str, section: Mapping[str, Any]) -> Scorer:
+    """Return a reward model as its section of `sources:` has it."""
+    batch = int(section.get("micro_batch_size", 32))
+    return replace(scorer, name=name, batch=batch, on_disk=section.get("device") == "disk")
+
+
 def _of_learner(
     config: SingleSettings, node: ConfigNode, registry: Registry, prompt_tokens: int | None
 ) -> Workload:
@@ -176,8 +184,8 @@ def _of_learner(
     for name, section in config.sources.items():
         section = section or {}
         if section.get("use", name) == "reward_model" and name in config.rewards:
-            batch = int(section.get("micro_batch_size", 32))
-            scorers.append(_scorer(name, str(section.get("model")), settings.policy, registry, batch))
+            scorer = _scorer(name, str(section.get("model")), settings.policy, registry, None)
+            scorers.append(_as_source(scorer, name, section))
     response = int(config.env.get("max_new_tokens", 16))
     lengths, notes = _prompts_of_env(config.env, settings.policy, prompt_tokens)
     per_iteration = settings.episodes_per_iteration * response

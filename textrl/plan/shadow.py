@@ -150,8 +150,11 @@ def _build(work: Workload, answers: Answers) -> Shadow:
         own = settings.value_first_trainable
         own = min(first, len(blocks(value))) if own is None else own
         _lend(policy, value, min(first, own, work.value.equal))
-    # Processors of the generation config do not change what is needed.
-    networks = Networks(policy, value, None, replace(settings, sampling_processors="drop"))
+    # Processors of the generation config do not change what is needed, and weights without numbers cannot be
+    # written to the disk.
+    device = "same" if settings.reference_device == "disk" else settings.reference_device
+    chosen = replace(settings, sampling_processors="drop", reference_device=device)
+    networks = Networks(policy, value, None, chosen)
     for scorer, model in zip(work.reward_models, scorers, strict=True):
         model.requires_grad_(False)
         _lend(policy, model, min(frozen_depth(policy), scorer.equal, len(blocks(model))))

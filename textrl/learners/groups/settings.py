@@ -40,7 +40,7 @@ class GroupSettings:
         gradient_checkpointing: Keep only the input of each trainable block and compute it again in the
             backward pass: less memory, about a third more time.
         reference_precision: How the reference's own weights are stored.
-        reference_device: ``cpu`` keeps the reference's own weights in main memory.
+        reference_device: ``cpu`` keeps the reference's own weights in main memory, ``disk`` in a file.
         sampling_processors: What to do with a policy whose ``generation_config`` asks for top-k, top-p,
             penalties and the like, which scoring would not see: ``refuse`` it, or ``drop`` them.
         precision: ``auto`` is bf16 autocast where the hardware computes it natively; weights stay fp32.
@@ -75,7 +75,7 @@ class GroupSettings:
     lora_rank: int = 0
     gradient_checkpointing: bool = False
     reference_precision: Literal["same", "bf16", "fp16"] = "same"
-    reference_device: Literal["same", "cpu"] = "same"
+    reference_device: Literal["same", "cpu", "disk"] = "same"
     sampling_processors: Literal["refuse", "drop"] = "refuse"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     kl_limit: float | None = None

@@ -81,6 +81,7 @@ class GroupUpdater:
             self.ratios,
             self.accelerator,
         )
+        self._clear()  # nobody needs the gradients while the next iteration is collected
         return figures | {
             "train/learning_rate": rate,
             "train/micro_batch_size": float(self.sizes.micro.size),

@@ -230,6 +230,7 @@ def score(
         return out | ({"ref_hidden": torch.cat(states)} if keep_hidden else {})
 
     scored = sizes.run(work, rows=len(ids))
+    networks.let_go()
     for name, what in names.items():
         require_finite(what, scored[name], _FIX)
     return scored

@@ -24,7 +24,7 @@ from textrl.mdp.token_loss import Shift, TokenLoss, token_loss
 from textrl.models.layers import base, blocks, freeze_below
 from textrl.models.loading import load_causal_lm, load_scorer, scorer_from_causal_lm
 from textrl.models.packed import packable
-from textrl.models.parking import park
+from textrl.models.parking import let_go, park
 from textrl.models.precision import resolve_precision
 from textrl.models.recompute import recompute_blocks
 from textrl.models.stack import (
@@ -267,6 +267,10 @@ class Networks:
         wide = torch.promote_types(self.value.dtype, torch.float32)
         with self.autocast():
             return score_positions(self.value, before).to(wide)
+
+    def let_go(self) -> None:
+        """An iteration is scored: a reference on the disk needs no memory until the next."""
+        let_go(self.reference)
 
     def trained(self) -> dict[str, dict[str, nn.Parameter]]:
         """Return the trainable parameters of each network by name."""

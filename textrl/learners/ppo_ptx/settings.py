@@ -48,7 +48,8 @@ class PPOPTXSettings:
             stays as it is, and it computes as the policy does. ``fp16`` rounds weights eight times finer
             than ``bf16``. The KL at step 0 is then no longer 0: it is logged as ``train/kl_offset``.
         reference_device: ``cpu`` keeps the reference's own weights in main memory and copies each layer
-            to the GPU when it is needed.
+            to the GPU when it is needed; ``disk`` keeps them in a file, and main memory holds them only
+            while an iteration is scored.
         sampling_processors: What to do with a policy whose own ``generation_config`` asks for top-k,
             top-p, penalties and the like, which scoring would not see: ``refuse`` it, or ``drop`` them
             (rollouts and the exported policy then sample from the plain distribution).
@@ -104,7 +105,7 @@ class PPOPTXSettings:
     lora_rank: int = 0
     gradient_checkpointing: bool = False
     reference_precision: Literal["same", "bf16", "fp16"] = "same"
-    reference_device: Literal["same", "cpu"] = "same"
+    reference_device: Literal["same", "cpu", "disk"] = "same"
     sampling_processors: Literal["refuse", "drop"] = "refuse"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     episodes_per_iteration: int = 512

@@ -108,6 +108,7 @@ class Updater:
             for rows in self._minibatches(experience, iteration, epoch)
         )
         figures = take_steps(lambda rows: self.step(experience, rows), batches, self.ratios, self.accelerator)
+        self._clear()  # nobody needs the gradients while the next iteration is collected
         return figures | {
             "train/learning_rate": rate,
             "train/micro_batch_size": float(self.sizes.micro.size),
