@@ -1,9 +1,10 @@
 """What presses and spans teach H on text, and how any of them is taken back.
 
-A word is credited as a whole, from the appearance of its first token to that of the next word: its tokens
-share the word's credit. To take something back, H is made anew from everything else: all that reached H is
-kept as a list of short operations, and the list is run again without what was undone. So an undo leaves
-H bit for bit as if the press had never been.
+A word is credited as a whole, from the appearance of its first token to that of the next word. Each of its
+tokens is taught with the word's credit; in a window, which is a sum over words, its tokens divide the credit,
+so that H of a word is the mean over them. To take something back, H is made anew from everything else: all
+that reached H is kept as a list of short operations, and the list is run again without what was undone. So an
+undo leaves H bit for bit as if the press had never been.
 
 With replay, some earlier lessons are learnt again with each new one; see `textrl.tamer.text.lessons`.
 """
@@ -275,8 +276,11 @@ class Teaching:
         for sample in samples:
             self.samples += 1
             if isinstance(sample, Windowed):
-                words = zip(sample.steps, sample.credits, strict=True)
-                pairs = [(number, share) for word, share in words for number in word.tokens]
+                credited = zip(sample.steps, sample.credits, strict=True)
+                # Divided, the parts of the sum add up to 1 at most, however many tokens there are: its
+                # gradient is then no longer than a single token's, and no step size below 1 overshoots.
+                words = [(word.tokens, share / len(word.tokens)) for word, share in credited]
+                pairs = [(number, part) for tokens, part in words for number in tokens]
                 numbers, shares = zip(*pairs, strict=True)
                 self._study(Lesson(numbers, shares, sample.label, window=True))
             else:
