@@ -25,7 +25,7 @@ from textrl.tamer.text.head import FrozenHead, TokenHead, fingerprint_of, unit
 from textrl.tamer.text.lessons import Replay
 from textrl.tamer.text.saved import load_head, save_head
 from textrl.tamer.text.teaching import Teaching, Token
-from textrl.tamer.text.words import Pieces, continues
+from textrl.tamer.text.words import HALF, Words, is_silent
 from textrl_tamer.settings import TamerTextSettings
 from textrl_tamer.states import arrays, tensors
 
@@ -55,7 +55,7 @@ class TamerText:
         self._teaching: Teaching | None = None
         self._waiting: Mapping[str, Any] | None = None  # a state that came before the model
         self._ids: list[int] = []  # of the text on screen
-        self._pieces: Pieces | None = None
+        self._words: Words | None = None
         self._room = _ROOM
         if settings.model is not None:
             from textrl.models.loading import load_causal_lm
@@ -116,16 +116,20 @@ class TamerText:
         if self._waiting is not None:
             teaching.load_state_dict(arrays(self._waiting["teaching"]))
         self._head, self._teaching, self.tokenizer = head, teaching, tokenizer
-        self._pieces = self._pieces_of(self._ids)
+        self._words = self._words_of(self._ids)
         self._waiting = None
 
-    def show(self, state: NDArray[Any], token: int, at_s: float) -> None:
+    def show(self, state: NDArray[Any], token: int, at_s: float, *, last: bool = False) -> None:
         """A token appears on screen.
+
+        A token that is never seen, such as the end of a text, is not taught: the word before it stays. One
+        that ends inside a character waits for the token that completes it, and both appear with that one.
 
         Args:
             state: (D,) last hidden state of the frozen model before it, of any length.
             token: Its id.
             at_s: When, seconds, on the clock that also stamps presses.
+            last: Whether the text ends with it: half a character then appears as it is.
 
         Raises:
             UserError: When the model is not known yet, or state or token are not of this model.
@@ -142,9 +146,20 @@ class TamerText:
                 f"The source 'tamer_text' was shown token {token}, but its model has {head.vocabulary} "
                 "tokens; give what that model wrote."
             )
-        joins = self._joins(token)
-        teaching.tokens.append(Token(unit(hidden), token))
-        teaching.show(len(teaching.tokens), at_s, joins=joins)
+        self._ids.append(token)
+        appears, joins, own = True, False, True
+        if self._words is not None:
+            new = self._words.add(token, last=last)
+            appears, joins, own = bool(new.piece), new.joins, new.own
+        elif self.tokenizer is not None:
+            appears = own = not is_silent(self.tokenizer, token)
+        if own:
+            teaching.tokens.append(Token(unit(hidden), token))
+            teaching.waiting.append(len(teaching.tokens))
+        if appears and teaching.waiting:
+            *waited, number = teaching.waiting
+            teaching.waiting.clear()
+            teaching.show(number, at_s, joins=joins, waited=waited)
 
     def end(self, at_s: float) -> None:
         """The text is over: its last word leaves the screen.
@@ -154,7 +169,7 @@ class TamerText:
         """
         teaching = self._bound()
         teaching.end(at_s)
-        self._ids, self._pieces = [], self._pieces_of([])
+        self._ids, self._words = [], self._words_of([])
         if len(teaching.tokens) > self._room:
             teaching.settle()
             self._room = 2 * len(teaching.tokens) + _ROOM
@@ -240,7 +255,7 @@ class TamerText:
         elif "teaching" in state:
             self._waiting = dict(state)
         self.presses, self._ids = int(state["presses"]), [int(token) for token in state.get("text", ())]
-        self._pieces = self._pieces_of(self._ids)
+        self._words = self._words_of(self._ids)
 
     def _shown(self, signal: Signal) -> None:
         payload = signal.payload
@@ -250,10 +265,13 @@ class TamerText:
                 f"The source 'tamer_text' was told at {signal.time_s} s that something was shown, without "
                 f"its '{missing[0]}'; give token and hidden."
             )
-        before = "" if self._pieces is None else self._pieces.text
-        self.show(np.asarray(payload["hidden"], np.float32), int(payload["token"]), signal.time_s)
-        if "text" in payload and self._pieces is not None:
-            added = self._pieces.text[len(before) :]
+        before = "" if self._words is None else self._words.text
+        # Half a character is on screen only where the text breaks off with it.
+        last = str(payload.get("text", "")).endswith(HALF)
+        hidden = np.asarray(payload["hidden"], np.float32)
+        self.show(hidden, int(payload["token"]), signal.time_s, last=last)
+        if "text" in payload and self._words is not None:
+            added = self._words.text[len(before) :]
             if added != payload["text"]:
                 raise UserError(
                     f"Token {payload['token']} at {signal.time_s} s is {payload['text']!r} in the log, but "
@@ -268,21 +286,13 @@ class TamerText:
         self.presses += 1
         self._teaching.press(f"press {self.presses}", float(signal.value), signal.time_s)
 
-    def _joins(self, token: int) -> bool:
-        """Take in the text of a token; returns whether it goes on with the word before it."""
-        self._ids.append(token)
-        if self._pieces is None:
-            return False
-        before = self._pieces.text
-        return continues(before, self._pieces.add(token))
-
-    def _pieces_of(self, ids: list[int]) -> Pieces | None:
+    def _words_of(self, ids: list[int]) -> Words | None:
         if not self.settings.share_words or self.tokenizer is None:
             return None
-        pieces = Pieces(self.tokenizer)
+        words = Words(self.tokenizer)
         for token in ids:
-            pieces.add(token)
-        return pieces
+            words.add(token)
+        return words
 
     def _require_same(self, embeddings: NDArray[np.float32]) -> None:
         mine, other = self.head.fingerprint, fingerprint_of(embeddings)

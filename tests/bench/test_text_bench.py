@@ -152,6 +152,10 @@ def test_results_of_other_sizes_or_revisions_are_not_taken_for_these(monkeypatch
     assert key(cell) == before
     other = Cell(cell.row, cell.task, cell.difficulty, cell.budget, {**cell.sizes, "length": 5})
     assert key(other) != before
+    read = next(one for one in grid("tiny", False) if one.row == "ppo_ptx+h")
+    alone, taught = key(cell), key(read)
+    monkeypatch.setattr(text_trial, "READ", text_trial.READ + 1)
+    assert (key(cell) == alone, key(read) == taught) == (True, False)
     monkeypatch.setattr(text_trial, "REVISION", text_trial.REVISION + 1)
     assert key(cell) != before
 

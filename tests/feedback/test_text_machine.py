@@ -85,17 +85,19 @@ def test_a_press_is_credited_to_the_words_that_were_on_screen(config: dict[str, 
             shown_s |= dict(event.payload["frames"])
     at_s = play.now_s + 0.07
     rated = only(play.client("press", {"value": 1}, at_s=at_s), "rated")
-    # A token's word lasts until the next word; with words of one token each this is the plain rule.
-    starts = sorted(shown_s.values())
+    # A token's word lasts until the next word; with words of one token each this is the plain rule. A token
+    # without text waits for a whole letter, and appears with it.
+    waits = {one["frame_id"] for one in play.frames if not one["text"]}
+    starts = sorted(t for number, t in shown_s.items() if number not in waits)
     reached = {
-        number for number, t in shown_s.items()
-        if at_s - next((s for s in starts if s > t), at_s) < 0.8 and at_s - t > 0.2
+        number for number, t in shown_s.items() if number not in waits
+        and at_s - next((s for s in starts if s > t), at_s) < 0.8 and at_s - t > 0.2
     }  # fmt: skip
     assert reached <= set(rated["frame_ids"])
     extra = set(rated["frame_ids"]) - reached
     joins = {one["frame_id"] for one in play.frames if one["text"][:1].isalnum()}
     # More only where sub-words share the credit of their word.
-    assert all(n in joins or n + 1 in joins for n in extra)
+    assert all(n in joins or n + 1 in joins or n in waits for n in extra)
     assert rated["value"] == 1
     assert play.machine.writer.head.learnt >= len(rated["frame_ids"])
 
@@ -279,3 +281,43 @@ def test_a_config_holds_its_prompts_and_knows_its_model(config: dict[str, Any], 
 def test_what_cannot_be_is_refused(config: dict[str, Any], change: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         Play("text", config | change)
+
+
+def scripted(play: Play, monkeypatch: pytest.MonkeyPatch, ids: list[int]) -> None:
+    """Let the model write these tokens, and show each as it comes."""
+    writer, left = play.machine.writer, list(ids)
+    monkeypatch.setattr(writer, "_sample", lambda logits: left.pop(0))
+    play.tick()
+    while left:
+        play.tick()
+        play.shown(0.0)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_the_end_of_a_text_is_no_word_and_letters_of_several_tokens_are_whole(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    """The delay is U(.2, .8): a press .8 s after the last token speaks of what has been there since."""
+    play = Play("text", config | {"alpha": 0.5})
+    tokenizer, head = play.machine.writer.tokenizer, play.machine.writer.head
+    ids = tokenizer("о, é")["input_ids"]
+    end = [tokenizer.eos_token_id] if ended else []
+    assert len(ids) == 2 + 1 + 1 + 2
+    scripted(play, monkeypatch, [*ids, *end])
+    assert [one["text"] for one in play.frames] == ["", "о", ",", " ", "", "é", *[""] * ended]
+    last_s = play.now_s
+    rated = only(play.client("press", {"value": 1}, at_s=last_s + 0.8), "rated")
+    assert rated["frame_ids"] == [5, 6]
+    # Both halves have all of the credit; the first is taught first: .5 of the error of 1.
+    assert head.b[ids[4]] == pytest.approx(0.5)
+    assert not head.b[end].any()
+    assert play.machine.teaching.samples == 1
+
+
+def test_a_text_of_its_end_alone_cannot_be_rated(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play = Play("text", config)
+    scripted(play, monkeypatch, [play.machine.writer.tokenizer.eos_token_id])
+    assert only(play.client("press", {"value": 1}, at_s=play.now_s + 0.5), "rated")["frame_ids"] == []
+    assert play.machine.writer.head.learnt == 0

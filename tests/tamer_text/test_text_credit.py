@@ -40,14 +40,16 @@ def play(teaching: Teaching, *, presses: bool = True, until_s: float = 8.0) -> T
 # importance: .5 [.5 (1 - 0)] = .25 after the first press; then 1: .25 + .5 [.1 (-1 - .25)],
 #   3: .25 + .5 [.5 (-1 - .25)], 4: .5 [.4 (-1)].
 # aggregate: labels .5 - .1 = .4, .5 - .5 = 0, -.4, and 0 for the silence about token 5.
-# window: the same .25 first; then the sum is .1 (.25 + .25) + .5 (.25) = .175, the error -1.175.
+# window: 1 and 2 divide their word's credit, .5 [.25 (1 - 0)] = .125, and 3 gets .25; then the sum is
+#   .1 (.125 + .125) / 2 + .5 (.25) = .1375, the error -1.1375: 1: .125 - .5 (.05) 1.1375,
+#   3: .25 - .5 (.5) 1.1375, 4: -.5 (.4) 1.1375.
 @pytest.mark.parametrize(
     ("loss", "wanted", "samples"),
     [
         ("importance", [0.1875, 0.1875, -0.0625, -0.2, 0.5], 5),
         ("aggregate", [0.2, 0.2, 0.0, -0.2, 0.25], 4),
         ("aggregate_rewarded_only", [0.2, 0.2, 0.0, -0.2, 0.5], 3),
-        ("window", [0.19125, 0.19125, -0.04375, -0.235, 0.5], 2),
+        ("window", [0.0965625, 0.0965625, -0.034375, -0.2275, 0.5], 2),
     ],
 )
 def test_words_are_credited_by_the_time_they_were_on_screen(

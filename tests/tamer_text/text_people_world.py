@@ -74,7 +74,7 @@ class Notes:
         self.told: list[tuple[Any, ...]] = []
         self.tokenizer = tokenizer
 
-    def show(self, state: NDArray[Any], token: int, at_s: float) -> None:
+    def show(self, state: NDArray[Any], token: int, at_s: float, *, last: bool = False) -> None:
         self.told.append(("show", token, at_s))
 
     def end(self, at_s: float) -> None:

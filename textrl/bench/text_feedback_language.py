@@ -36,7 +36,7 @@ from textrl.specs import LearnerSpec
 
 TARGET = "textrl.bench.text_feedback_language:run_language"
 #: Counts the changes after which a trial of the same settings has another result.
-REVISION = 1
+REVISION = 2
 #: Name under which the environment pays.
 TRUTH = "task"
 #: Episode numbers of what is judged, whose noise no training shares.

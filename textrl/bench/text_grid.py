@@ -230,6 +230,8 @@ class Cell:
         return found
 
     def _reader(self) -> dict[str, Any]:
+        from textrl.bench.text_trial import READ
+
         task = TASKS[self.task]
         by_rule = f"textrl.bench.text_beside:{self.task}_{self.difficulty}"
         truth = by_rule if task.reader == "rule" else "lexicon"
@@ -239,6 +241,7 @@ class Cell:
             "sources": {"h": {"use": "tamer_text"}},
             "advice": ADVICE,
             "human": {"source": "h", "feedback": feedback, "session": session},
+            "read": READ,
         }
 
     def cost(self) -> float:

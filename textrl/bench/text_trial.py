@@ -18,6 +18,7 @@ A job's spec:
     seed         of the learner, of its first weights, and of a simulated reader
     sources, advice, human   sections of a config, where a reader stands beside the learner
     revision     `REVISION` of the code that made the result
+    read         `READ` of that code, where a reader stands beside the learner
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ from textrl.registry import get_registry
 TARGET = "textrl.bench.text_trial:run_text"
 #: Counts the changes after which a job of the same settings has another result.
 REVISION = 1
+#: Counts those that change only what a reader's presses teach.
+READ = 1
 #: Score at whose first crossing the tokens are noted.
 REACH = 0.95
 

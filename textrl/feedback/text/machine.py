@@ -8,7 +8,6 @@ next token; a token that H changed says what the same noise would have chosen wi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,72 +20,17 @@ from textrl.feedback.machine import Message, config_of
 from textrl.feedback.screen import Seen
 from textrl.feedback.store.base import SessionInfo
 from textrl.feedback.text.settings import TextSettings, text_settings
+from textrl.feedback.text.texts import Appearing, Text
 from textrl.feedback.text.writer import Draw, Writer
 from textrl.settings import to_plain
 from textrl.tamer.text.saved import save_head
 from textrl.tamer.text.teaching import Teaching, Token
-from textrl.tamer.text.words import Pieces, continues
+from textrl.tamer.text.words import Words
 
 #: The last word of a text counts as on screen for so long, as the last step of TAMER's episodes. Seconds.
 LAST_WORD_S = 1.0
 #: Finished texts that a page which comes back is given.
 KEPT = 20
-
-
-@dataclass
-class Appearing:
-    """A token on its way to the screen.
-
-    Attributes:
-        joins: Whether it goes on with the word before it.
-        last: Whether the text ends with it, or was left after it.
-        settled: Whether it is known when it appeared, or that it never did.
-    """
-
-    joins: bool
-    last: bool
-    settled: bool = False
-
-
-@dataclass
-class Text:
-    """A text that is being written.
-
-    Attributes:
-        number: From 1, over the session.
-        prompt: What it goes on from.
-        pieces: Its text.
-        messages: Of its tokens.
-        scores: H of each token, where H had learnt something.
-        ratings: What was said of its tokens, by the uuid of the press or the span.
-        kl: Sum of KL(mu || pi), nats.
-        changed: Tokens that H changed.
-        whole: Whether it is over.
-    """
-
-    number: int
-    prompt: str
-    pieces: Pieces
-    messages: list[Message] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    ratings: dict[str, Message] = field(default_factory=dict)
-    kl: float = 0.0
-    changed: int = 0
-    whole: bool = False
-
-    def message(self, **more: Any) -> Message:
-        """Return what the page is told of it."""
-        tokens = len(self.messages)
-        return {
-            "type": "sample",
-            "sample": self.number,
-            "prompt": self.prompt,
-            "text": self.pieces.text,
-            "done": self.whole,
-            "mean_score": sum(self.scores) / len(self.scores) if self.scores else None,
-            "kl_per_token": self.kl / tokens if tokens else 0.0,
-            "changed": self.changed,
-        } | more
 
 
 class TextMachine(LiveMachine[Appearing]):
@@ -143,8 +87,9 @@ class TextMachine(LiveMachine[Appearing]):
         """Give a token its place in time; one that nobody saw gets none."""
         content = seen.content
         content.settled = True
-        if seen.seen:
-            self.teaching.show(seen.number, seen.at_s, joins=content.joins)
+        if seen.seen and content.numbers:
+            *waited, number = content.numbers
+            self.teaching.show(number, seen.at_s, joins=content.joins, waited=waited)
         if content.last:
             self.teaching.end(seen.at_s + LAST_WORD_S)
         return []
@@ -239,22 +184,26 @@ class TextMachine(LiveMachine[Appearing]):
             prompt = self.settings.prompts[self._turn % len(self.settings.prompts)]
             self._turn += 1
         self._count += 1
-        self._text = Text(self._count, prompt, Pieces(self.writer.tokenizer))
+        self._text = Text(self._count, prompt, Words(self.writer.tokenizer))
         self.writer.begin(self.writer.encode(prompt), self._count)
         return [self._text.message(), self.panel()]
 
     def _written(self, text: Text, draw: Draw) -> list[Message]:
         """Send a token out."""
-        before = text.pieces.text
-        silent = self.writer.is_end(draw.token)
-        piece = text.pieces.flush() if silent else text.pieces.add(draw.token, last=draw.last)
-        self._latest = Appearing(joins=continues(before, piece), last=draw.last)
+        silent = True if self.writer.is_end(draw.token) else None
+        new = text.words.add(draw.token, last=draw.last, silent=silent)
         self.teaching.tokens.append(Token(draw.state, draw.token))
+        if new.own:
+            text.waiting.append(len(self.teaching.tokens))
+        numbers = tuple(text.waiting) if new.piece else ()
+        if numbers:
+            text.waiting.clear()
+        self._latest = Appearing(numbers, joins=new.joins, last=draw.last)
         message: Message = {
             "type": "token",
             "frame_id": self.screen.emit(self._latest, self.now_s),
             "sample": text.number,
-            "text": piece,
+            "text": new.piece,
             "end": draw.last,
             "score": draw.score,
         }

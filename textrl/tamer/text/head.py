@@ -158,7 +158,15 @@ class TokenHead:
     def learn_window(
         self, states: Sequence[State], tokens: Sequence[int], credits: Sequence[float], label: float
     ) -> None:
-        """Move sum_j credits[j] H(s_j, a_j) towards `label`."""
+        """Move sum_j credits[j] H(s_j, a_j) towards `label`.
+
+        Args:
+            states: The tokens' states, (D,) each.
+            tokens: Their ids.
+            credits: They sum to 1 at most. The gradient of the sum is then at most as long as a token's, the
+                root of 2, also where tokens and states repeat, so that no `alpha` below 1 overshoots.
+            label: What the sum should be.
+        """
         rows = list(zip(states, tokens, credits, strict=True))
         error = label - sum(c * self.value(state, token) for state, token, c in rows)
         for state, token, c in rows:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:  # a session without a learner needs no torch for its loop
 class TextSource(Protocol):
     """What learns H from what is shown and pressed: the source ``tamer_text``, bound to a model."""
 
-    def show(self, state: NDArray[Any], token: int, at_s: float) -> None:
-        """A token appears; `state` is the (D,) hidden state before it."""
+    def show(self, state: NDArray[Any], token: int, at_s: float, *, last: bool = False) -> None:
+        """A token appears, after the (D,) hidden state; `last` says that the response ends with it."""
         ...
 
     def end(self, at_s: float) -> None:
@@ -53,7 +53,8 @@ class TextHumanSettings:
     Attributes:
         step_s: Seconds from one token to the next.
         read_s: Seconds in which the prompt can be read before the first token.
-        pause_s: Seconds for which the last word stays when the response is over (at least `step_s`).
+        pause_s: Seconds for which the last word stays when the response is over (at least `step_s`); a
+            token that ends a response and shows nothing has a step of its own before them.
         shown_per_iteration: Responses of a learner's iteration that are shown, its first ones.
         schedule: Iterations in which the reader is there, as (first, one past the last); null is always,
             an empty list never.
@@ -214,7 +215,7 @@ class TextHuman:
             shown_s = self.clock.now_s
             self._hear(shown_s)
             self.trained[-1][place] = self.training
-            self.source.show(state, int(token), shown_s)
+            self.source.show(state, int(token), shown_s, last=place == len(ids) - 1)
             self._note("shown", shown_s, observation=None, action=int(token))
             if self._watch is not None and self.training:
                 seen = TextShown(prompt_text, tuple(ids[: place + 1]), text, words, record, model)

@@ -15,6 +15,8 @@ import numpy as np
 
 #: Key of the draws (compare `textrl.streams`); the third number is that of the lesson.
 _DRAWS = 0x7E88
+#: A sum of credits up to this is 1, but for rounding.
+_ROUNDING = 1 + 1e-6
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Lesson:
 
     Attributes:
         numbers: The tokens, as `textrl.tamer.text.teaching.Teaching` counts them.
-        shares: Weight of each token's squared error; in a window its part of the sum.
+        shares: Weight of each token's squared error; in a window its part of the sum, all parts
+            together 1 at most.
         label: What H should be there.
         window: Whether the label is that of the sum.
     """
@@ -94,7 +97,17 @@ class Lessons:
         made = cls(replay)
         made.learnt = int(state["learnt"])
         made.kept = [
-            Lesson(tuple(numbers), tuple(shares), float(label), bool(window))
+            Lesson(tuple(numbers), _parts(shares, window=window), float(label), bool(window))
             for numbers, shares, label, window in state["kept"][: replay.capacity if replay.count else 0]
         ]
         return made
+
+
+def _parts(shares: list[float], *, window: bool) -> tuple[float, ...]:
+    """Return a saved lesson's shares; those of a window scaled where they add up to more than 1.
+
+    States that were saved when each token of a word had the whole of its credit hold such shares, which H
+    could not learn again without diverging.
+    """
+    total = sum(shares) if window else 0.0
+    return tuple(share / total for share in shares) if total > _ROUNDING else tuple(shares)

@@ -1,16 +1,17 @@
 """What presses and spans teach H on text, and how any of them is taken back.
 
-A word is credited as a whole, from the appearance of its first token to that of the next word: its tokens
-share the word's credit. To take something back, H is made anew from everything else: all that reached H is
-kept as a list of short operations, and the list is run again without what was undone. So an undo leaves
-H bit for bit as if the press had never been.
+A word is credited as a whole, from the appearance of its first token to that of the next word. Each of its
+tokens is taught with the word's credit; in a window, which is a sum over words, its tokens divide the credit,
+so that H of a word is the mean over them. To take something back, H is made anew from everything else: all
+that reached H is kept as a list of short operations, and the list is run again without what was undone. So an
+undo leaves H bit for bit as if the press had never been.
 
 With replay, some earlier lessons are learnt again with each new one; see `textrl.tamer.text.lessons`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +55,8 @@ class Teaching:
     Attributes:
         head: H.
         tokens: The tokens written in the session; number n is ``tokens[n - 1]``.
+        waiting: Numbers of the tokens whose text is still to come: they belong to no word yet, and the
+            state keeps them.
         delay: What credit assignment assumes now.
         samples: Labels that H has learnt.
     """
@@ -70,6 +73,7 @@ class Teaching:
             replay: None replays nothing.
         """
         self.head, self.tokens = head, list[Token]()
+        self.waiting: list[int] = []
         self._first_delay, self._loss, self._replay = delay, loss, replay or Replay()
         self._floor: Mapping[str, Any] | None = None  # the state that the list of operations begins at
         self._operations: list[tuple[str, str | None, tuple[Any, ...]]] = []
@@ -94,15 +98,23 @@ class Teaching:
         """Whether presses count."""
         return self._credit.training
 
-    def show(self, number: int, at_s: float, *, joins: bool) -> None:
-        """A token appeared; `joins` where it goes on with the word on screen."""
+    def show(self, number: int, at_s: float, *, joins: bool, waited: Sequence[int] = ()) -> None:
+        """A token appeared.
+
+        Args:
+            number: Its number.
+            at_s: When, seconds.
+            joins: Whether it goes on with the word on screen.
+            waited: Numbers of earlier tokens whose text appeared with it.
+        """
         if joins and self._word is not None:
-            self._do("join", None, number)
+            self._do("join", None, (*waited, number))
         else:
-            self._do("show", None, number, at_s)
+            self._do("show", None, (*waited, number), at_s)
 
     def end(self, at_s: float) -> None:
         """The text is over: its last word leaves the screen at `at_s`, which may be to come."""
+        self.waiting.clear()  # their text never appeared
         self._do("end", None, at_s)
 
     def tick(self, now_s: float) -> None:
@@ -160,7 +172,7 @@ class Teaching:
         on_screen = [] if self._word is None else self._word.tokens
         of_words = [number for word in words for number in word.tokens]
         of_lessons = [number for lesson in self._lessons.kept for number in lesson.numbers]
-        needed = sorted({*of_words, *of_lessons, *on_screen})
+        needed = sorted({*of_words, *of_lessons, *on_screen, *self.waiting})
         new = {number: place for place, number in enumerate(needed, 1)}
         states = [self.tokens[number - 1].state for number in needed]
         return {
@@ -169,6 +181,7 @@ class Teaching:
             "tokens": [int(self.tokens[number - 1].token) for number in needed],
             "credit": self._credit.state_dict(lambda word: [new[number] for number in word.tokens]),
             "on_screen": [new[number] for number in on_screen],
+            "waiting": [new[number] for number in self.waiting],
             "delay": to_plain(self.delay),
             "samples": self.samples,
             "lessons": self._lessons.state_dict(new),
@@ -183,6 +196,8 @@ class Teaching:
         self._restore(state)
         rows = zip(np.array(state["states"], np.float32), state["tokens"], strict=True)
         self.tokens[:] = [Token(row, int(token)) for row, token in rows]
+        # Older states know of none.
+        self.waiting[:] = [int(number) for number in state.get("waiting", ())]
         self._floor = {**state, "head": self.head.state_dict()}
         self._operations.clear()
         self._undone.clear()
@@ -223,14 +238,14 @@ class Teaching:
     def _assigner(self) -> CreditAssigner[Word]:
         return CreditAssigner(make_delay(self.delay), self._loss)
 
-    def _show(self, number: int, at_s: float) -> list[int]:
-        self._word = Word([number])
+    def _show(self, numbers: tuple[int, ...], at_s: float) -> list[int]:
+        self._word = Word(list(numbers))
         self._credit.show(self._word, at_s)
         return []
 
-    def _join(self, number: int) -> list[int]:
+    def _join(self, numbers: tuple[int, ...]) -> list[int]:
         assert self._word is not None  # `show` looks
-        self._word.tokens.append(number)
+        self._word.tokens += numbers
         return []
 
     def _end(self, at_s: float) -> list[int]:
@@ -275,8 +290,11 @@ class Teaching:
         for sample in samples:
             self.samples += 1
             if isinstance(sample, Windowed):
-                words = zip(sample.steps, sample.credits, strict=True)
-                pairs = [(number, share) for word, share in words for number in word.tokens]
+                credited = zip(sample.steps, sample.credits, strict=True)
+                # Divided, the parts of the sum add up to 1 at most, however many tokens there are: its
+                # gradient is then no longer than a single token's, and no step size below 1 overshoots.
+                words = [(word.tokens, share / len(word.tokens)) for word, share in credited]
+                pairs = [(number, part) for tokens, part in words for number in tokens]
                 numbers, shares = zip(*pairs, strict=True)
                 self._study(Lesson(numbers, shares, sample.label, window=True))
             else:
