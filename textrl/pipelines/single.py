@@ -13,9 +13,9 @@ from typing import Any, get_args
 
 from textrl import checkpoint
 from textrl.config import ConfigNode, build, to_plain
-from textrl.errors import UserError, did_you_mean
+from textrl.errors import UserError, at_place, at_setting, did_you_mean
 from textrl.models.precision import PrecisionName, resolve_precision
-from textrl.pipelines.guided import at_place, build_beside
+from textrl.pipelines.guided import build_beside
 from textrl.registry import Registry
 from textrl.report import write_report
 from textrl.rewards import RewardSum, build_rewards
@@ -95,7 +95,8 @@ def _build_learner(
     Raises:
         UserError: When anything in the config is wrong, or the learner and its environment do not fit.
     """
-    spec = registry.find("learner", config.learner)
+    with at_place(node.where, "learner"):
+        spec = registry.find("learner", config.learner)
     assert isinstance(spec, LearnerSpec)  # the registry keeps records by kind
     _check_length(config, spec.load(), node)
     settings_class = spec.load_settings()
@@ -122,7 +123,8 @@ def _build_learner(
         beside = build_beside(spec, env, **sections).arguments()
     if rewards.sources:
         beside["rewards"] = rewards.side("learner")
-    with at_place(node.where("env")):
+    # What the learner refuses is mostly the environment; errors about anything else name their own key.
+    with at_place(node.where, "env"):
         return spec.load()(env, settings, **beside), beside
 
 
@@ -218,7 +220,8 @@ def make_env(config: SingleSettings, registry: Registry, node: ConfigNode) -> tu
             )
     if rewards.sources:
         arguments["rewards"] = rewards.side("env")
-    return gymnasium.make(env_id, **arguments), rewards
+    with at_place(node.where, "env"), at_setting("env"):
+        return gymnasium.make(env_id, **arguments), rewards
 
 
 def env_arguments(env_id: str) -> list[str] | None:
