@@ -75,7 +75,13 @@ def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, comma
     learner.checkpoint_dir = folder
     learner.set_logger(record.logger(config.learner))
     length = {} if config.episodes is None else {"episodes": config.episodes}
-    learner.learn(config.total_timesteps, progress_bar=True, **length)
+    try:
+        learner.learn(config.total_timesteps, progress_bar=True, **length)
+    except UserError:
+        # Refused before the first round was over: nothing stands there that a mended config could want.
+        if not record.metrics():
+            record.discard()
+        raise
     learner.save(str(record.path / "models" / config.learner))
     if config.human is not None:
         _save_h(record, str(config.human["source"]), beside["human"])
