@@ -103,6 +103,7 @@ def build_beside(
     guidance = None
     if combined is not None:
         space, count = env.observation_space, int(env.action_space.n)
+        check_can_act(combined, built[combined.source], human, where)
         with at_place(where, "advice"):
             guidance = Guidance(combined, built[combined.source], space, count, seed=seed)
     someone = None
@@ -113,6 +114,32 @@ def build_beside(
                 feedback.check(env)
         someone = Human(feedback, built[person.source].bind(env), person.session, log=log)
     return Beside(guidance, someone)
+
+
+def check_can_act(advice: Any, source: Any, human: Mapping[str, Any] | None, where: Where) -> None:
+    """Refuse advice of which it is clear beforehand that it never does anything.
+
+    Args:
+        advice: The section's settings: `GuidanceSettings`, or those on text.
+        source: Rates the actions; it may say whether it was ``taught`` before.
+        human: Section ``human:``, or None.
+        where: Tells the place of a dotted key.
+
+    Raises:
+        UserError: When its weight follows a person who is not there, or nobody teaches its source.
+    """
+    name = advice.source
+    if human is None and advice.eligibility is not None:
+        raise UserError(
+            f"{where('advice.eligibility')}: 'advice.eligibility' lets advice act where a person trains, and "
+            "there is no section 'human', so it would never act; add one, or leave eligibility out."
+        )
+    if not getattr(source, "taught", True) and (human or {}).get("source") != name:
+        raise UserError(
+            f"{where('advice.source')}: nobody teaches the source '{name}' and it has no 'weights', so its "
+            f"advice would be 0 everywhere; add a section 'human' with source: {name}, or give "
+            f"sources.{name}.weights."
+        )
 
 
 def check_takes_person(spec: LearnerSpec) -> None:
