@@ -127,7 +127,7 @@ def _build_learner(
         beside = build_text_beside(spec, rewards, **sections)
     else:
         beside = build_beside(spec, env, **sections).arguments()
-    if rewards.sources:
+    if rewards.sources and _takes_rewards(spec, rewards, node):
         beside["rewards"] = rewards.side("learner")
     # What the learner refuses is mostly the environment; errors about anything else name their own key.
     with at_place(node.where, "env"):
@@ -143,6 +143,23 @@ def _check_length(config: SingleSettings, learner: Any, node: ConfigNode) -> Non
             f"{node.where('episodes')}: the learner '{config.learner}' counts in steps; give "
             "total_timesteps, not episodes."
         )
+
+
+def _takes_rewards(spec: LearnerSpec, rewards: RewardSum, node: ConfigNode) -> bool:
+    """Return whether a learner adds sources of its own side.
+
+    Raises:
+        UserError: When it does not, and there are such sources.
+    """
+    parameters = inspect.signature(spec.load()).parameters
+    takes = "rewards" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for source in () if takes else rewards.side("learner").sources:
+        raise UserError(
+            f"{node.where(f'rewards.{source.name}')}: the learner '{spec.name}' takes rewards from the "
+            f"environment only, and '{source.name}' ({source.spec.name}) is paid by a learner; use "
+            "'ppo_ptx', 'rloo' or 'grpo' for it, or leave it out."
+        )
+    return takes
 
 
 def _save_h(record: Run, source: str, human: Any) -> None:
@@ -225,6 +242,17 @@ def make_env(config: SingleSettings, registry: Registry, node: ConfigNode) -> tu
                 f"{did_you_mean(name, known)}"
             )
     if rewards.sources:
+        if known is not None and "rewards" not in known:
+            raise UserError(
+                f"{node.where('rewards')}: the environment '{env_id}' pays its own reward and takes no "
+                "others; leave the sections 'sources' and 'rewards' out."
+            )
+        if arguments.get("rewards"):
+            raise UserError(
+                f"{node.where('env.rewards')}: 'env.rewards' and the section 'rewards' both say what is "
+                "paid, and one would replace the other; give all sources under 'sources' and weigh them "
+                "under 'rewards'."
+            )
         arguments["rewards"] = rewards.side("env")
     with at_place(node.where, "env"), at_setting("env"):
         return gymnasium.make(env_id, **arguments), rewards
