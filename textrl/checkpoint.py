@@ -107,8 +107,18 @@ def save(
     return path
 
 
-def load(path: str | Path) -> Checkpoint:
-    """Verify and read a checkpoint.
+def load(
+    path: str | Path,
+    *,
+    what: str = "checkpoint",
+    mend: str = "delete it and resume from an earlier one",
+) -> Checkpoint:
+    """Verify and read a checkpoint, or anything else that `save` wrote.
+
+    Args:
+        path: The folder.
+        what: What it is, for errors.
+        mend: What to do where it is damaged, for errors.
 
     Raises:
         UserError: When the folder is missing, incomplete or damaged; names the file at fault.
@@ -116,12 +126,10 @@ def load(path: str | Path) -> Checkpoint:
     path = Path(path)
     _recover(path.parent)
     if not path.is_dir():
-        raise UserError(f"There is no checkpoint {path}.")
+        raise UserError(f"There is no {what} in '{path}'; give the folder of one.")
     fault = find_fault(path)
     if fault is not None:
-        raise UserError(
-            f"The checkpoint {path} is damaged: {fault}; delete it and resume from an earlier one."
-        )
+        raise UserError(f"The {what} {path} is damaged: {fault}; {mend}.")
     return Checkpoint(
         path,
         config=yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")),

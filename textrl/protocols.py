@@ -96,7 +96,13 @@ class AdviceState:
 
 @runtime_checkable
 class Advice(Protocol):
-    """A source that can rate all actions in a state."""
+    """A source that can rate all actions in a state.
+
+    Optional, used where present: ``bind(env)``, told the environment whose actions it rates;
+    ``bind_text(model, tokenizer)``, told the frozen reference and its tokenizer before a learner of tokens
+    begins, whether the source advises or pays; ``taught``, false where it rates nothing until a person has
+    taught it.
+    """
 
     def advise(self, state: AdviceState) -> Tensor:
         """Return (B, A) ratings."""
@@ -110,7 +116,8 @@ class Feedback(Protocol):
     Optional, used where present: ``watch(observation, action, shown_s)``, told each step that is shown
     while training is on, before `poll` is asked about later times; ``clock``, the clock that stamps its
     signals (see `textrl.tamer.human.Clock`); ``check(env)``, which raises `UserError` before anything
-    begins where it cannot judge an environment; ``live``, true where somebody must press meanwhile;
+    begins where it cannot judge an environment; ``check_text(model)``, the same where texts are shown, of
+    the model with that fingerprint; ``live``, true where somebody must press meanwhile;
     ``state_dict() / load_state_dict(state)``, for a resume.
     """
 

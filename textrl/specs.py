@@ -90,7 +90,9 @@ class LearnerSpec(Spec):
     """A learner; the target is called as ``target(env, settings)`` and gives a `Learner`.
 
     Attributes:
-        accepts: Which advice it can take: of ``reward``, ``target``, ``action_scores``, ``behaviour``.
+        accepts: Which advice it can take: of ``reward``, ``target``, ``action_scores``, ``behaviour``. It is
+            called with ``guidance`` then; where its class says ``advised_on_text = True`` that is a
+            `textrl.advice.text.TextGuidance`, else it is advised in control environments only.
     """
 
     accepts: frozenset[str] = field(default_factory=frozenset)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Box
 
-from textrl.errors import UserError
+from textrl.errors import UserError, at_setting
 from textrl.protocols import Signal
 from textrl.tamer.log import read_log
 from textrl.tamer.text.reading import TextShown, models_of
@@ -87,7 +87,8 @@ class Replay:
         """
         self._path = path = Path(settings.path)
         old = is_tamerproject_log(path)
-        self.events = read_tamerproject_log(path) if old else read_log(path)
+        with at_setting("path"):
+            self.events = read_tamerproject_log(path) if old else read_log(path)
         self._models = frozenset() if old else models_of(path)
         # What the schedule did is not the person's: the session in which this is replayed has its own.
         self._given = [
@@ -102,13 +103,14 @@ class Replay:
         self.clock = None if self._models else LogClock(self.events)
 
     def check(self, env: Any) -> None:
-        """Refuse an environment in which the log's first observation cannot be made.
+        """Refuse a log without events, of texts, or whose first observation this environment cannot make.
 
         Raises:
             UserError: Names the log, the observation and the environment's space.
         """
+        self._check_kind(on_text=False)
         step = next(iter(self._shown.values()), None)
-        if self._models or step is None or step["observation"] is None:
+        if step is None or step["observation"] is None:
             return
         first, space = step["observation"], env.observation_space
         inside = np.shape(first) == space.shape and (
@@ -117,7 +119,40 @@ class Replay:
         if not inside:
             raise UserError(
                 f"The log {self._path} begins with the observation {first}, which is none of this "
-                f"environment's ({space}); give a log of this environment."
+                f"environment's ({space}); give a log of this environment.",
+                key="path",
+            )
+
+    def check_text(self, model: str) -> None:
+        """Refuse a log without events, of an environment, or of texts of another model.
+
+        Args:
+            model: Fingerprint of the model that writes.
+
+        Raises:
+            UserError: Names the log and what it records.
+        """
+        self._check_kind(on_text=True)
+        if model not in self._models:
+            recorded = ", ".join(f"{found[:12]}..." for found in sorted(self._models))
+            raise UserError(
+                f"The log {self._path} was recorded with another model (fingerprint {recorded}; this one's "
+                f"is {model[:12]}...), so its tokens are not this model's; give the model of that session.",
+                key="path",
+            )
+
+    def _check_kind(self, *, on_text: bool) -> None:
+        """Compare the kind of session with the log's."""
+        if not self.events:
+            raise UserError(
+                f"The log {self._path} is empty: it records no session; give the session.jsonl of one.",
+                key="path",
+            )
+        if on_text != bool(self._models):
+            raise UserError(
+                f"The log {self._path} records {'a text' if self._models else 'an environment'}, but this "
+                f"session shows {'a text' if on_text else 'an environment'}; give a log of its own kind.",
+                key="path",
             )
 
     def watch(self, observation: Any, action: int, shown_s: float) -> None:
@@ -126,22 +161,11 @@ class Replay:
         Raises:
             UserError: When the log is of another model, of other tokens, or of another kind of session.
         """
-        on_text = isinstance(observation, TextShown)
-        if on_text != bool(self._models):
-            raise UserError(
-                f"The log {self._path} records {'a text' if self._models else 'an environment'}, but this "
-                f"session shows {'a text' if on_text else 'an environment'}; give a log of its own kind."
-            )
         if not isinstance(observation, TextShown):
+            self._check_kind(on_text=False)
             self._check_step(observation, action, shown_s)
             return
-        if observation.model not in self._models:
-            recorded = ", ".join(f"{model[:12]}..." for model in sorted(self._models))
-            raise UserError(
-                f"The log {self._path} was recorded with another model (fingerprint {recorded}; this one's "
-                f"is {observation.model[:12]}...), so its tokens are not this model's; give the model of "
-                "that session."
-            )
+        self.check_text(observation.model)
         recorded_token = self._shown.get(shown_s, {}).get("action")
         if shown_s <= self._end_s and recorded_token != action:
             said = "no token" if recorded_token is None else f"token {recorded_token}"

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from textrl.errors import UserError, at_setting
 from textrl_human.reactor import REPEAT_S, Reactor
 from textrl_human.settings import SimulatedSettings
 from textrl_human.trainers import Trainer
@@ -32,7 +33,8 @@ class SimulatedTrainer(Reactor):
         """
         self.trainer = settings if isinstance(settings, Trainer) else settings.trainer()
         super().__init__(self.trainer)
-        self._truth = find_truth(self.trainer)
+        with at_setting("truth"):
+            self._truth = find_truth(self.trainer)
 
     def check(self, env: Any) -> None:
         """Refuse an environment that a named truth is not about; functions of one's own are not asked.
@@ -41,7 +43,20 @@ class SimulatedTrainer(Reactor):
             UserError: Names the truth, its task and the shape of the observations.
         """
         if self.trainer.truth in KNOWN:
-            self._truth(np.zeros(env.observation_space.shape or ()), 0)
+            with at_setting("truth"):
+                self._truth(np.zeros(env.observation_space.shape or ()), 0)
+
+    def check_text(self, model: str) -> None:
+        """Refuse texts, which have no observations.
+
+        Raises:
+            UserError: Names the feedback that reads.
+        """
+        raise UserError(
+            "The feedback 'simulated' watches the steps of an environment and cannot read texts; use "
+            "'simulated_text'.",
+            key="use",
+        )
 
     def watch(self, observation: Any, action: int, shown_s: float) -> None:
         """See a step, and decide whether and when to press.

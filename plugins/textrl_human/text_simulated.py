@@ -38,6 +38,18 @@ class SimulatedReader(Reactor):
         self._truth = found if settings.memory is None else Forgetful(found, settings.memory)
         self._scale = settings.scale
 
+    def check(self, env: Any) -> None:
+        """Refuse an environment's steps, which are no words.
+
+        Raises:
+            UserError: Names the feedback that watches steps.
+        """
+        raise UserError(
+            "The feedback 'simulated_text' reads words and cannot watch the steps of an environment; use "
+            "'simulated'.",
+            key="use",
+        )
+
     def watch(self, observation: Any, token: int, shown_s: float) -> None:
         """See a token appear, and judge the words that are whole with it.
 

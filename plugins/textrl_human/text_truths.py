@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from textrl.errors import UserError, did_you_mean
+from textrl.errors import UserError, at_setting, did_you_mean
 from textrl_human.text_lexicon import built_in, checked, look_up, read_lexicon
 from textrl_human.text_settings import SimulatedTextSettings
 from textrl_human.truths import load_function
@@ -25,17 +25,23 @@ def find_word_truth(settings: SimulatedTextSettings) -> WordTruth:
     Raises:
         UserError: When there is no such lexicon, function or reward, or it cannot judge words.
     """
-    if settings.truth == "lexicon":
-        return Lexicon(settings.lexicon)
-    if settings.truth == "classifier":
-        return Classifier(settings.classifier or {})
-    place, _, name = settings.truth.rpartition(":")
+    if settings.truth in _KNOWN:
+        with at_setting(settings.truth):  # the setting of that name
+            lexicon = settings.truth == "lexicon"
+            return Lexicon(settings.lexicon) if lexicon else Classifier(settings.classifier or {})
+    with at_setting("truth"):
+        return _rule(settings.truth, _function(settings.truth))
+
+
+def _function(truth: str) -> Callable[..., Any]:
+    """Load what ``module:function`` or ``file.py:function`` names."""
+    place, _, name = truth.rpartition(":")
     if not place or not name.isidentifier():
         raise UserError(
-            f"The reader's truth is '{settings.truth}'; write lexicon, classifier, 'module:function' or "
-            f"'file.py:function'.{did_you_mean(settings.truth, _KNOWN)}"
+            f"The reader's truth is '{truth}'; write lexicon, classifier, 'module:function' or "
+            f"'file.py:function'.{did_you_mean(truth, _KNOWN)}"
         )
-    return _rule(settings.truth, load_function(place, name))
+    return load_function(place, name)
 
 
 class Lexicon:

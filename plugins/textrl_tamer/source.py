@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textrl.errors import UserError
+from textrl.errors import UserError, at_setting
 from textrl.protocols import AdviceState, Batch, Signal
 from textrl.tamer import Tamer
 from textrl.tamer.models import TableH
@@ -48,6 +48,11 @@ class TAMER:
         if settings.environment is not None:
             self._bind_id(settings.environment)
 
+    @property
+    def taught(self) -> bool:
+        """Whether H over actions began with what was learnt before."""
+        return self.settings.weights is not None
+
     def bind(self, env: Any) -> Tamer:
         """Build H over an environment's spaces, where that has not been done, and return it.
 
@@ -62,7 +67,8 @@ class TAMER:
         if self.tamer is None:
             self.tamer = Tamer(self.settings.core(), env.observation_space, int(space.n))
             if self.settings.weights is not None:
-                self.tamer.load_weights(self.settings.weights)
+                with at_setting("weights"):
+                    self.tamer.load_weights(self.settings.weights)
         elif self.tamer.n_actions != space.n:
             raise UserError(
                 f"The source 'tamer' rates {self.tamer.n_actions} actions, but {env} has {space.n}; set its "
@@ -142,7 +148,9 @@ class TAMER:
         try:
             env = gymnasium.make(name)
         except gymnasium.error.Error as error:
-            raise UserError(f"The source 'tamer' has the environment '{name}': {error}") from error
+            raise UserError(
+                f"The source 'tamer' has the environment '{name}': {error}", key="environment"
+            ) from error
         try:
             self.bind(env)
         finally:

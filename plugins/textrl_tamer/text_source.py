@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textrl.errors import UserError
+from textrl.errors import UserError, at_setting
 from textrl.protocols import AdviceState, Batch, Signal
 from textrl.tamer.tamer import wanted
 from textrl.tamer.text.head import FrozenHead, TokenHead, fingerprint_of, unit
@@ -60,7 +60,9 @@ class TamerText:
         if settings.model is not None:
             from textrl.models.loading import load_causal_lm
 
-            self.bind_text(*load_causal_lm(settings.model))
+            with at_setting("model"):
+                model, tokenizer = load_causal_lm(settings.model)
+            self.bind_text(model, tokenizer)
 
     @property
     def head(self) -> TokenHead:
@@ -81,6 +83,13 @@ class TamerText:
             UserError: When the model is not known yet.
         """
         return self._bound()
+
+    @property
+    def taught(self) -> bool:
+        """Whether H holds, or will hold once the model is known, what somebody taught before."""
+        if self._head is None:
+            return self.settings.weights is not None or self._waiting is not None
+        return self._head.learnt > 0
 
     @property
     def is_training(self) -> bool:
@@ -107,10 +116,11 @@ class TamerText:
         if tokenizer is None and settings.share_words:
             raise UserError(
                 "The source 'tamer_text' needs the model's tokenizer to find words; give it, or set "
-                "share_words: false."
+                "share_words: false.",
+                key="share_words",
             )
         if settings.weights is not None:
-            load_head(head, settings.weights)
+            _load(head, settings.weights)
         replay = Replay(settings.replay, settings.capacity, settings.seed)
         teaching = Teaching(head, settings.delay, settings.loss, replay)
         if self._waiting is not None:
@@ -202,9 +212,12 @@ class TamerText:
         """Return (B, T) float32: H(s_t, y_t), 0 outside the mask.
 
         Raises:
-            UserError: When hidden states are missing, or they or the tokens are of another model.
+            UserError: When hidden states are missing, or they or the tokens are of another model; or when
+                something was taught and nobody has said on which model: zeros would look like an opinion.
         """
         ids, mask = batch.response_ids, batch.response_mask
+        if self._head is None and self.taught:
+            self._bound()
         paid = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
         frozen = None if self._head is None else self._head.snapshot()
         if frozen is None or frozen.zero:
@@ -300,7 +313,8 @@ class TamerText:
             raise UserError(
                 f"The source 'tamer_text' rates the tokens of another model (SHA-256 of its embeddings "
                 f"{mine[:12]}..., here {other[:12]}...); use one source for each model, or set its 'model' "
-                "to the learner's reference."
+                "to the learner's reference.",
+                key="model",
             )
 
     def _hidden(self, frozen: FrozenHead, hidden: Tensor | None) -> Tensor:
@@ -320,3 +334,12 @@ class TamerText:
                 "model, or train a learner of text with it."
             )
         return self._teaching
+
+
+def _load(head: TokenHead, folder: str) -> None:
+    """Give a head the weights of the settings; an error that names no other setting is about these."""
+    try:
+        load_head(head, folder)
+    except UserError as error:
+        error.key = error.key or "weights"
+        raise

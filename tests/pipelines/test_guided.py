@@ -164,7 +164,7 @@ def test_the_folder_says_what_was_run_and_how_it_ended(tmp_path: Path) -> None:
         ({"env": {"id": "MountainCarContinuous-v0"}}, "Discrete"),
         ({"total_timesteps": 5}, "either total_timesteps or episodes"),
         ({"human": {**CONFIG["human"], "feedback": {"use": "realtime"}}}, "textrl feedback control"),
-        (POLE, "line 6: The truth 'rule' is for Mountain Car"),
+        (POLE, "line 6: 'human.feedback.truth': The truth 'rule' is for Mountain Car"),
         ({"env": {"id": "CartPole-v1"}}, "need finite bounds"),
         ({"env": {"id": "MountainCarContinuous-v0"}, **PLAIN}, "one.yaml, line 2: The learner sarsa needs"),
         (

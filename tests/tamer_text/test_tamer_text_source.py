@@ -245,8 +245,25 @@ def test_a_head_is_saved_and_begun_with(tmp_path: Any) -> None:
     assert torch.equal(again(batch()), SHARED(batch()))
     with pytest.raises(UserError, match=r"head was learnt with rank 64, but rank is 8 here; set rank: 64"):
         world.source(weights=str(folder), rank=8)
-    with pytest.raises(UserError, match=r"There is no checkpoint .*nowhere"):
+    with pytest.raises(UserError, match=r"There is no head of tamer_text .*nowhere") as missing:
         world.source(weights=str(tmp_path / "nowhere"))
+    assert missing.value.key == "weights"
+
+
+def test_what_was_taught_is_never_paid_as_silent_zeros(tmp_path: Any) -> None:
+    """Without a model there is no H yet; of a source that nobody taught zeros are the truth."""
+    taught = world.source(bound=False, weights=str(SHARED.save_head(tmp_path / "head")))
+    with pytest.raises(UserError, match="does not know whose tokens to rate"):
+        taught(batch())
+    late = world.source(bound=False)
+    late.load_state_dict(SHARED.state_dict())
+    with pytest.raises(UserError, match="does not know whose tokens to rate"):
+        late(batch())
+    assert taught.taught
+    assert late.taught
+    fresh = world.source(bound=False)
+    assert not fresh.taught
+    assert not fresh(batch()).any()
 
 
 def test_presses_count_while_training_is_on() -> None:

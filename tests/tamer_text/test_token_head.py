@@ -161,7 +161,9 @@ def test_a_head_for_another_model_is_refused_in_one_sentence(
 def test_a_folder_that_holds_no_head_is_refused(tmp_path: Any) -> None:
     from textrl import checkpoint
 
-    with pytest.raises(UserError, match="There is no checkpoint"):
+    with pytest.raises(
+        UserError, match=r"There is no head of tamer_text in .*nowhere.*; give the folder of one"
+    ):
         load_head(world.head(), tmp_path / "nowhere")
     checkpoint.save(tmp_path / "other", config={}, tensors={"x": {"y": torch.zeros(1)}}, state={})
     with pytest.raises(UserError, match=r"other holds no head of tamer_text; give one that save_head wrote"):
@@ -169,5 +171,5 @@ def test_a_folder_that_holds_no_head_is_refused(tmp_path: Any) -> None:
     save_head(taught(), tmp_path / "mine")
     file = tmp_path / "mine" / "head.safetensors"
     file.write_bytes(file.read_bytes()[:-8] + b"12345678")
-    with pytest.raises(UserError, match="is damaged"):
+    with pytest.raises(UserError, match=r"head of tamer_text .*mine is damaged: .*; copy it again"):
         load_head(world.head(), tmp_path / "mine")

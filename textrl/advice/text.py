@@ -115,6 +115,13 @@ class TextGuidanceSettings:
                 f"eligibility does not go with {self.technique}: a reward or a value that moves by itself "
                 "cannot be learnt; use action_biasing or control_sharing"
             )
+        for name, of in (("cap_nats", "action_biasing"), ("top_k", "control_sharing")):
+            default = type(self).__dataclass_fields__[name].default
+            if getattr(self, name) != default and self.technique != of:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, which is of {of}, not of {self.technique}; leave it "
+                    "out"
+                )
         if self.form == "potential" and self.technique != "q_augmentation":
             raise ValueError(f"form is 'potential', which is of q_augmentation, not of {self.technique}")
         if self.trained == "policy" and not acts:

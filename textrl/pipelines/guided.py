@@ -7,14 +7,13 @@ The sections are ``advice:`` (`GuidanceSettings`) and ``human:`` (`PersonSetting
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from textrl.advice import Guidance, GuidanceSettings, check_accepts
-from textrl.errors import UserError, did_you_mean
+from textrl.errors import UserError, at_place, at_setting, did_you_mean
 from textrl.registry import Registry
 from textrl.rewards import build_reward
 from textrl.settings import build
@@ -86,9 +85,11 @@ def build_beside(
     combined = None if advice is None else build(GuidanceSettings, advice, where=where, prefix="advice")
     person = None if human is None else build(PersonSettings, human, where=where, prefix="human")
     if combined is not None:
-        check_accepts(spec, combined.technique)
+        with at_place(where, "advice.technique"):
+            check_accepts(spec, combined.technique)
     if person is not None:
-        check_takes_person(spec)
+        with at_place(where, "human"):
+            check_takes_person(spec)
     named = {} if combined is None else {combined.source: "advice.source"}
     named |= {} if person is None else {person.source: "human.source"}
     built = {name: find_source(name, sources, registry, where, key) for name, key in named.items()}
@@ -97,36 +98,48 @@ def build_beside(
             raise UserError(
                 f"{where(f'sources.{name}')}: the source '{name}' rates no actions; use one such as 'tamer'."
             )
-        with at_place(where(f"sources.{name}")):
+        with at_place(where, f"sources.{name}"), at_setting(f"sources.{name}"):
             source.bind(env)
     guidance = None
     if combined is not None:
         space, count = env.observation_space, int(env.action_space.n)
-        with at_place(where("advice")):
+        check_can_act(combined, built[combined.source], human, where)
+        with at_place(where, "advice"):
             guidance = Guidance(combined, built[combined.source], space, count, seed=seed)
     someone = None
     if person is not None:
         feedback = make_feedback(person.feedback, registry, where)
         if hasattr(feedback, "check"):
-            with at_place(where("human.feedback")):
+            with at_place(where, "human.feedback"), at_setting("human.feedback"):
                 feedback.check(env)
         someone = Human(feedback, built[person.source].bind(env), person.session, log=log)
     return Beside(guidance, someone)
 
 
-@contextmanager
-def at_place(place: str) -> Iterator[None]:
-    """Tell where in the config the reason for an error stands, unless the error tells it.
+def check_can_act(advice: Any, source: Any, human: Mapping[str, Any] | None, where: Where) -> None:
+    """Refuse advice of which it is clear beforehand that it never does anything.
+
+    Args:
+        advice: The section's settings: `GuidanceSettings`, or those on text.
+        source: Rates the actions; it may say whether it was ``taught`` before.
+        human: Section ``human:``, or None.
+        where: Tells the place of a dotted key.
 
     Raises:
-        UserError: As in the block, with the place before it.
+        UserError: When its weight follows a person who is not there, or nobody teaches its source.
     """
-    try:
-        yield
-    except UserError as error:
-        said = str(error)
-        named = said.startswith(place.partition(", line")[0])
-        raise UserError(said if named else f"{place}: {said}") from error
+    name = advice.source
+    if human is None and advice.eligibility is not None:
+        raise UserError(
+            f"{where('advice.eligibility')}: 'advice.eligibility' lets advice act where a person trains, and "
+            "there is no section 'human', so it would never act; add one, or leave eligibility out."
+        )
+    if not getattr(source, "taught", True) and (human or {}).get("source") != name:
+        raise UserError(
+            f"{where('advice.source')}: nobody teaches the source '{name}' and it has no 'weights', so its "
+            f"advice would be 0 everywhere; add a section 'human' with source: {name}, or give "
+            f"sources.{name}.weights."
+        )
 
 
 def check_takes_person(spec: LearnerSpec) -> None:
@@ -160,7 +173,8 @@ def find_source(
         raise UserError(f"{where(key)}: there is no source called '{name}'.{did_you_mean(name, sources)}")
     settings = dict(sources[name] or {})
     use = str(settings.pop("use", name))
-    spec = registry.find("reward", use)
+    with at_place(where, f"sources.{name}.use"):
+        spec = registry.find("reward", use)
     assert isinstance(spec, RewardSpec)  # the registry keeps records by kind
     if not spec.advises:
         raise UserError(f"{where(key)}: the source '{name}' ({use}) gives no advice; name one that does.")
@@ -179,10 +193,12 @@ def make_feedback(feedback: Mapping[str, Any], registry: Registry, where: Where)
     if not isinstance(use, str):
         known = ", ".join(registry.specs("feedback"))
         raise UserError(f"{where('human.feedback')}: name the kind of feedback with 'use' ({known}).")
-    spec = registry.find("feedback", use)
+    with at_place(where, "human.feedback.use"):
+        spec = registry.find("feedback", use)
     cls = spec.load_settings()
     arguments = () if cls is None else (build(cls, settings, where=where, prefix="human.feedback"),)
-    feedback_source = spec.load()(*arguments)
+    with at_place(where, "human.feedback"), at_setting("human.feedback"):
+        feedback_source = spec.load()(*arguments)
     if getattr(feedback_source, "live", False):
         raise UserError(
             f"{where('human.feedback')}: nobody can press keys in 'textrl run', so '{use}' would give "

@@ -6,6 +6,7 @@ The sections are ``advice:`` (`TextGuidanceSettings`) and ``human:`` (`ReaderSet
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,14 @@ from typing import Any
 
 from textrl.advice import check_accepts
 from textrl.advice.text import TextGuidance, TextGuidanceSettings
-from textrl.errors import UserError
-from textrl.pipelines.guided import Where, check_takes_person, find_source, make_feedback
+from textrl.errors import UserError, at_place
+from textrl.pipelines.guided import (
+    Where,
+    check_can_act,
+    check_takes_person,
+    find_source,
+    make_feedback,
+)
 from textrl.registry import Registry
 from textrl.rewards import RewardSum
 from textrl.settings import build
@@ -81,15 +88,43 @@ def build_text_beside(
         return paying[name]
 
     given: dict[str, Any] = {}
+    for section in [name for name, value in (("advice", advice), ("human", human)) if value is not None]:
+        with at_place(where, section):
+            _check_reads_texts(spec, section)
     if advice is not None:
         combined = build(TextGuidanceSettings, advice, where=where, prefix="advice")
-        check_accepts(spec, combined.technique)
+        with at_place(where, "advice.technique"):
+            check_accepts(spec, combined.technique)
         source = rater(combined.source, "advice.source")
         given["guidance"] = TextGuidance(combined, source, seed=seed)
     if human is not None:
         person = build(ReaderSettings, human, where=where, prefix="human")
-        check_takes_person(spec)
+        with at_place(where, "human"):
+            check_takes_person(spec)
         feedback = make_feedback(person.feedback, registry, where)
         source = rater(person.source, "human.source")
-        given["human"] = TextHuman(feedback, source, person.session, log=log)
+        given["human"] = TextHuman(feedback, source, person.session, log=log, name=person.source)
+    if "guidance" in given:
+        check_can_act(given["guidance"].settings, given["guidance"].source, human, where)
     return given
+
+
+def _check_reads_texts(spec: LearnerSpec, section: str) -> None:
+    """Refuse what rates tokens beside a learner that asks for ratings of an environment's few actions.
+
+    A learner without any advice is told so by `check_accepts` and `check_takes_person`.
+
+    Raises:
+        UserError: Names the learner, what it takes, and the learner for texts.
+    """
+    learner = spec.load()
+    taken = "guidance" if section == "advice" else "human"
+    if taken not in inspect.signature(learner).parameters or getattr(learner, "advised_on_text", False):
+        return
+    if section == "human" and not getattr(learner, "takes_person", True):
+        return
+    what = "advice" if section == "advice" else "a person beside it"
+    raise UserError(
+        f"The learner '{spec.name}' takes {what} in control environments only, through a source such as "
+        f"'tamer'; on text use 'ppo_ptx', or leave the section '{section}' out."
+    )

@@ -13,9 +13,9 @@ from typing import Any, get_args
 
 from textrl import checkpoint
 from textrl.config import ConfigNode, build, to_plain
-from textrl.errors import UserError, did_you_mean
+from textrl.errors import UserError, at_place, at_setting, did_you_mean
 from textrl.models.precision import PrecisionName, resolve_precision
-from textrl.pipelines.guided import at_place, build_beside
+from textrl.pipelines.guided import build_beside
 from textrl.registry import Registry
 from textrl.report import write_report
 from textrl.rewards import RewardSum, build_rewards
@@ -75,7 +75,13 @@ def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, comma
     learner.checkpoint_dir = folder
     learner.set_logger(record.logger(config.learner))
     length = {} if config.episodes is None else {"episodes": config.episodes}
-    learner.learn(config.total_timesteps, progress_bar=True, **length)
+    try:
+        learner.learn(config.total_timesteps, progress_bar=True, **length)
+    except UserError:
+        # Refused before the first round was over: nothing stands there that a mended config could want.
+        if not record.metrics():
+            record.discard()
+        raise
     learner.save(str(record.path / "models" / config.learner))
     if config.human is not None:
         _save_h(record, str(config.human["source"]), beside["human"])
@@ -95,7 +101,8 @@ def _build_learner(
     Raises:
         UserError: When anything in the config is wrong, or the learner and its environment do not fit.
     """
-    spec = registry.find("learner", config.learner)
+    with at_place(node.where, "learner"):
+        spec = registry.find("learner", config.learner)
     assert isinstance(spec, LearnerSpec)  # the registry keeps records by kind
     _check_length(config, spec.load(), node)
     settings_class = spec.load_settings()
@@ -120,9 +127,10 @@ def _build_learner(
         beside = build_text_beside(spec, rewards, **sections)
     else:
         beside = build_beside(spec, env, **sections).arguments()
-    if rewards.sources:
+    if rewards.sources and _takes_rewards(spec, rewards, node):
         beside["rewards"] = rewards.side("learner")
-    with at_place(node.where("env")):
+    # What the learner refuses is mostly the environment; errors about anything else name their own key.
+    with at_place(node.where, "env"):
         return spec.load()(env, settings, **beside), beside
 
 
@@ -135,6 +143,23 @@ def _check_length(config: SingleSettings, learner: Any, node: ConfigNode) -> Non
             f"{node.where('episodes')}: the learner '{config.learner}' counts in steps; give "
             "total_timesteps, not episodes."
         )
+
+
+def _takes_rewards(spec: LearnerSpec, rewards: RewardSum, node: ConfigNode) -> bool:
+    """Return whether a learner adds sources of its own side.
+
+    Raises:
+        UserError: When it does not, and there are such sources.
+    """
+    parameters = inspect.signature(spec.load()).parameters
+    takes = "rewards" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for source in () if takes else rewards.side("learner").sources:
+        raise UserError(
+            f"{node.where(f'rewards.{source.name}')}: the learner '{spec.name}' takes rewards from the "
+            f"environment only, and '{source.name}' ({source.spec.name}) is paid by a learner; use "
+            "'ppo_ptx', 'rloo' or 'grpo' for it, or leave it out."
+        )
+    return takes
 
 
 def _save_h(record: Run, source: str, human: Any) -> None:
@@ -221,8 +246,20 @@ def make_env(config: SingleSettings, registry: Registry, node: ConfigNode) -> tu
                 f"{did_you_mean(name, known)}"
             )
     if rewards.sources:
+        if known is not None and "rewards" not in known:
+            raise UserError(
+                f"{node.where('rewards')}: the environment '{env_id}' pays its own reward and takes no "
+                "others; leave the sections 'sources' and 'rewards' out."
+            )
+        if arguments.get("rewards"):
+            raise UserError(
+                f"{node.where('env.rewards')}: 'env.rewards' and the section 'rewards' both say what is "
+                "paid, and one would replace the other; give all sources under 'sources' and weigh them "
+                "under 'rewards'."
+            )
         arguments["rewards"] = rewards.side("env")
-    return gymnasium.make(env_id, **arguments), rewards
+    with at_place(node.where, "env"), at_setting("env"):
+        return gymnasium.make(env_id, **arguments), rewards
 
 
 def env_arguments(env_id: str) -> list[str] | None:

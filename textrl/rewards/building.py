@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from textrl.errors import PluginError, UserError, did_you_mean
+from textrl.errors import PluginError, UserError, at_place, at_setting, did_you_mean
 from textrl.rewards.breakdown import Source, package
 from textrl.rewards.checks import check_spec
 from textrl.rewards.weighted import RewardSum
@@ -95,7 +95,11 @@ def build_reward(
         raise UserError(f"{place(full)}: unknown key '{full}': the reward '{spec.name}' takes no settings.")
     target = spec.load()
     try:
-        reward = target(*arguments)
+        if where is None:
+            reward = target(*arguments)
+        else:
+            with at_place(where, prefix), at_setting(prefix):
+                reward = target(*arguments)
     except UserError:
         raise
     except Exception as error:
@@ -107,10 +111,8 @@ def build_reward(
 
 def _find(registry: Registry, name: str, place: str) -> RewardSpec:
     """Look a reward up; the error says where the config asks for it."""
-    try:
+    with at_place(lambda _: place, ""):
         spec = registry.find("reward", name)
-    except UserError as error:
-        raise UserError(f"{place}: {error}") from error
     assert isinstance(spec, RewardSpec)  # the registry keeps records by kind
     return spec
 

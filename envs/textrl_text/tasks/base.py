@@ -55,7 +55,8 @@ class TextTask(ABC, Generic[S]):
             known = ", ".join(DIFFICULTIES)
             raise UserError(
                 f"{self.env_id}: difficulty is {difficulty!r}; choose one of {known}."
-                f"{did_you_mean(str(difficulty), DIFFICULTIES)}"
+                f"{did_you_mean(str(difficulty), DIFFICULTIES)}",
+                key="difficulty",
             )
         own = self.sizes[difficulty]
         arguments = ("difficulty", "masks", "rewards", "seed", *asdict(own))

@@ -68,6 +68,11 @@ class TextTaskEnv(TokenEnv):
         """
         return self.recipe.policy(self.difficulty, seed, **self.sizes)
 
+    def policy_label(self) -> str:
+        """Return the name under which a config can give that language model."""
+        sizes = {name: size for name, size in self.sizes.items() if size is not None}
+        return self.recipe.policy_label(self.difficulty, sizes)
+
 
 class TextTaskVectorEnv(TokenVectorEnv):
     """Many episodes of a text task at once; see the scalar environment and `TokenVectorEnv`.

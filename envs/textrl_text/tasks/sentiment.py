@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -127,6 +127,10 @@ class SentimentTask(PriorTask[SentimentSizes]):
         return (
             super().policy(difficulty, seed, **overrides) if size.model is None else Path(resolve(size.model))
         )
+
+    def policy_label(self, difficulty: Difficulty, overrides: Mapping[str, Any]) -> str:
+        """Return the name of the prior, which is a model of its own in all difficulties but the first."""
+        return self.size(difficulty, overrides).model or super().policy_label(difficulty, overrides)
 
 
 class SentimentEnv(TextTaskEnv):

@@ -23,6 +23,7 @@ from textrl.learners.groups.settings import GroupSettings
 from textrl.learners.groups.update import GroupUpdater
 from textrl.learners.next_token import next_tokens
 from textrl.learners.ppo_ptx.export import export_policy
+from textrl.learners.ppo_ptx.fitting import fit
 from textrl.learners.ppo_ptx.networks import Networks
 from textrl.learners.surface import check_same_settings
 from textrl.learners.token_learner import TokenLearner
@@ -63,11 +64,13 @@ class GroupLearner(TokenLearner):
 
         Raises:
             UserError: When the environment has no token task, or one with an action mask: scoring would
-                not see the mask, and the logged KL would be wrong. When the KL would be counted twice.
+                not see the mask, and the logged KL would be wrong. When the KL would be counted twice, the
+                task's tokens are not the policy's, or a source rates those of another model.
         """
         super().__init__(env, settings, rewards, checkpoint_dir)
         self._check_kl()
         self.networks = networks or Networks.load(settings.engine(), self.accelerator.device)
+        fit(self.networks, env, self.task, rewards, settings.policy)
         self.updater = GroupUpdater(
             self.networks,
             settings,
@@ -223,5 +226,6 @@ class GroupLearner(TokenLearner):
         if self.beta and paid:
             raise UserError(
                 f"The KL is in the loss (kl: loss, beta {self.beta:g}) and in the reward (the source "
-                f"'{paid[0]}'); leave one of them out."
+                f"'{paid[0]}'); leave one of them out.",
+                key="settings.kl",
             )

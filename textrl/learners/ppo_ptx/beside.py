@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from textrl.advice.text import TextAdvice, TextGuidance
-from textrl.errors import UserError
+from textrl.errors import UserError, at_setting
 from textrl.learners.ppo_ptx.experience import Experience, spread_states
+from textrl.learners.ppo_ptx.fitting import rated_model
 from textrl.learners.ppo_ptx.networks import Networks
 from textrl.mdp.task import TokenTask
 
@@ -40,8 +41,8 @@ class Beside:
             processes: That train together.
 
         Raises:
-            UserError: When H was taught on another model, or there is a person beside several processes,
-                each of which would learn an H of its own.
+            UserError: When H was taught on another model, the person's feedback cannot be about its texts, or
+                there is a person beside several processes, each of which would learn an H of its own.
         """
         if human is not None and processes > 1:
             raise UserError(
@@ -53,8 +54,14 @@ class Beside:
         self._sources: dict[int, Any] = {
             id(one.source): one.source for one in (guidance, human) if one is not None
         }
-        for source in self._sources.values():
-            source.bind_text(networks.reference, networks.tokenizer)
+        names = [] if guidance is None else [(guidance.settings.source, guidance.source)]
+        names += [] if human is None else [(human.name, human.source)]
+        for name, source in names:
+            with at_setting(f"sources.{name}"):
+                source.bind_text(rated_model(networks), networks.tokenizer)
+        if human is not None:
+            with at_setting("human.feedback"):
+                human.check()
 
     @property
     def wants_hidden(self) -> bool:

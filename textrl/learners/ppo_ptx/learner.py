@@ -17,10 +17,11 @@ from torch import Tensor
 from textrl import checkpoint
 from textrl.advice.text import TextAdvice, TextGuidance
 from textrl.distributed import broadcast_parameters
-from textrl.errors import UserError
+from textrl.errors import UserError, at_setting
 from textrl.learners.next_token import next_tokens
 from textrl.learners.ppo_ptx.beside import Beside
 from textrl.learners.ppo_ptx.experience import Experience, collect
+from textrl.learners.ppo_ptx.fitting import fit
 from textrl.learners.ppo_ptx.networks import Networks
 from textrl.learners.ppo_ptx.ptx import PretrainingStream
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
@@ -47,6 +48,7 @@ class PPOPTX(TokenLearner):
     """
 
     label: ClassVar[str] = "PPO-ptx"
+    advised_on_text: ClassVar[bool] = True  # guidance and human are those on text
     settings_class = PPOPTXSettings
     settings: PPOPTXSettings
     updater: Updater
@@ -75,18 +77,21 @@ class PPOPTX(TokenLearner):
 
         Raises:
             UserError: When the environment has no token task, or one with an action mask: scoring would
-                not see the mask, and the logged KL would be wrong.
+                not see the mask, and the logged KL would be wrong. When the task's tokens are not the
+                policy's, or a source rates those of another model.
         """
         super().__init__(env, settings, rewards, checkpoint_dir)
         self.networks = networks or Networks.load(settings, self.accelerator.device)
+        fit(self.networks, env, self.task, rewards, settings.policy)
         self.beside = Beside(guidance, human, self.networks, self.accelerator.num_processes)
         self.stream = None
         if settings.ptx_coef > 0 and settings.ptx_data:
             if self.networks.tokenizer is None:
                 raise UserError("A pretraining stream needs the policy's tokenizer.")
-            self.stream = PretrainingStream.read(
-                settings.ptx_data, self.networks.tokenizer, length=settings.ptx_length, seed=settings.seed
-            )
+            with at_setting("settings.ptx_data"):
+                self.stream = PretrainingStream.read(
+                    settings.ptx_data, self.networks.tokenizer, length=settings.ptx_length, seed=settings.seed
+                )
         self.updater = Updater(self.networks, settings, self.accelerator, self.stream)
         for params in (self.updater.policy_params, self.updater.value_params):
             broadcast_parameters(self.accelerator, params)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from textrl.errors import UserError
+from textrl.errors import UserError, at_setting
 from textrl.learners.ppo_ptx.guards import check_processors
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
 from textrl.mdp.logprobs import token_logprobs, token_logprobs_and_entropy
@@ -108,14 +108,17 @@ class Networks:
     @classmethod
     def load(cls, settings: PPOPTXSettings, device: torch.device) -> Networks:
         """Load the initial policy and the value network that the settings name."""
-        policy, tokenizer = load_causal_lm(settings.policy)
+        with at_setting("settings.policy"):
+            policy, tokenizer = load_causal_lm(settings.policy)
         value = None
         if settings.value is not None:
-            value, value_tokenizer = load_scorer(settings.value)
+            with at_setting("settings.value"):
+                value, value_tokenizer = load_scorer(settings.value)
             if value_tokenizer.get_vocab() != tokenizer.get_vocab():
                 raise UserError(
                     f"The value network '{settings.value}' has another tokenizer than the policy "
-                    f"'{settings.policy}'; leave `value` out to start it from the policy."
+                    f"'{settings.policy}'; leave `value` out to start it from the policy.",
+                    key="settings.value",
                 )
             value.to(device)
         return cls(policy.to(device), value, tokenizer, settings)
@@ -285,10 +288,11 @@ def trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((name, p) for name, p in model.named_parameters() if p.requires_grad)
 
 
-def _freeze(model: PreTrainedModel, first_trainable: int) -> None:
+def _freeze(model: PreTrainedModel, first_trainable: int, key: str = "first_trainable") -> None:
     model.eval().requires_grad_(True)
     if first_trainable:
-        freeze_below(model, first_trainable)
+        with at_setting(f"settings.{key}"):
+            freeze_below(model, first_trainable)
 
 
 def _frozen_copy(model: PreTrainedModel) -> PreTrainedModel:
@@ -305,7 +309,8 @@ def _separate(
     value = value if value is not None else scorer_from_causal_lm(policy, layers=None).to(policy.device)
     depth = len(blocks(value))
     wanted = settings.value_first_trainable
-    _freeze(value, min(settings.first_trainable, depth) if wanted is None else wanted)
+    first = min(settings.first_trainable, depth) if wanted is None else wanted
+    _freeze(value, first, "value_first_trainable")
     return value
 
 

@@ -216,7 +216,8 @@ class TokenHead:
             if state[name] != mine:
                 raise UserError(
                     f"{where} was learnt with {name} {state[name]}, but {name} is {mine} here; set {name}: "
-                    f"{state[name]}."
+                    f"{state[name]}.",
+                    key=name,
                 )
         self.w[:], self.b[:], self.learnt = state["w"], state["b"], int(state["learnt"])
         self._frozen = None

@@ -101,6 +101,7 @@ class TextHuman:
         feedback: What the reader does.
         source: What learns H from it.
         settings: As given.
+        name: Of the source in the config, for errors.
         clock: The screen's.
         training: Whether presses count; by the schedule, and within it by the reader's own switch.
         iterations: Batches of the learner so far, shown or not.
@@ -119,6 +120,7 @@ class TextHuman:
         clock: Clock | None = None,
         log: Path | None = None,
         tokenizer: Any = None,
+        name: str = "h",
     ) -> None:
         """Begin before the first iteration.
 
@@ -131,7 +133,9 @@ class TextHuman:
             clock: By default the feedback's own, else a virtual one.
             log: Where events are recorded for replay; None records none.
             tokenizer: Of the model that writes; by default the source's.
+            name: Of the source in the config, for errors.
         """
+        self.name = name
         self.feedback, self.source, self.settings = feedback, source, settings or TextHumanSettings()
         self.clock: Clock = clock or getattr(feedback, "clock", None) or VirtualClock()
         self.iterations = self.texts = self.presses = 0
@@ -143,6 +147,15 @@ class TextHuman:
         self._since_s, self._heard, self._rate = self.clock.now_s, 0, 0.0
         self._told = True  # a source begins with training on
         self._train(self.present, self.clock.now_s, by="schedule")
+
+    def check(self) -> None:
+        """Refuse feedback that cannot be about texts of the source's model, before anything is written.
+
+        Raises:
+            UserError: See `textrl.protocols.Feedback`, ``check_text``.
+        """
+        if hasattr(self.feedback, "check_text"):
+            self.feedback.check_text(self._fingerprint())
 
     @property
     def finished(self) -> bool:

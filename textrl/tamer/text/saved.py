@@ -41,7 +41,9 @@ def load_head(head: TokenHead, folder: str | Path) -> None:
         UserError: When the folder is missing, damaged, holds something else, or was learnt on another model
             or with another rank or seed.
     """
-    found = checkpoint.load(folder)
+    # There is no earlier one to resume from, as of a run's checkpoints.
+    mend = "copy it again from where it was written, or teach it anew"
+    found = checkpoint.load(folder, what="head of tamer_text", mend=mend)
     state: dict[str, Any] = {**found.state, **found.config}
     state |= {name: tensor.numpy() for name, tensor in found.tensors.get("head", {}).items()}
     if not {*_CONFIG, *_TENSORS, "fingerprint", "learnt", "vocabulary", "width"} <= set(state):
