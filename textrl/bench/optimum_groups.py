@@ -23,7 +23,8 @@ _SHARED: dict[str, Any] = {
 #: Row -> registered learner and its settings, those of PPO-ptx as far as there are such.
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "rloo": ("rloo", _SHARED),
-    "grpo": ("grpo", _SHARED),
+    # Divided by their deviation, advantages keep their size near pi*, so that only small steps settle there.
+    "grpo": ("grpo", {**_SHARED, "learning_rate": 1.5e-3}),
     # Where k3 in the loss has an optimum that can be computed: each token weighs the same, and samples are
     # learnt from once, by the policy that drew them. Its gradient ref/pi has a long tail: no norm clips it.
     "grpo_k3": (
