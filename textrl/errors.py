@@ -19,6 +19,10 @@ class UserError(Exception):
         self.key = key
 
 
+class TrainingError(UserError):
+    """A training went wrong that was well begun; what it wrote so far may tell why."""
+
+
 class PluginError(UserError):
     """A plugin failed; the message names the plugin and what it did."""
 
@@ -59,7 +63,8 @@ def at_place(where: Callable[[str], str], key: str) -> Iterator[None]:
         # The key makes a line plain that holds several; of the command line the place shows it already.
         told = error.key in ("", key) or f"--{error.key}" in place
         shown = place if told else f"{place}: '{error.key}'"
-        raise UserError(f"{shown}: {said}") from error
+        kind = PluginError if isinstance(error, PluginError) else UserError
+        raise kind(f"{shown}: {said}", key=error.key) from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

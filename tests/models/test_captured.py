@@ -23,6 +23,7 @@ from textrl.models import captured
 from textrl.models.captured import CapturedDecoder, Replayed, borrow, capturable
 from textrl.models.layers import freeze_below
 from textrl.models.packed import composable
+from textrl.models.parking import park
 from textrl.models.static import StaticDecoder
 from textrl.rollout import Rollout, generate
 
@@ -145,6 +146,9 @@ def test_models_that_do_not_always_do_the_same_keep_transformers_cache() -> None
         other: Any = tiny_llama()
         object.__setattr__(other.config, name, value)
         assert not capturable(other), name
+    parked: Any = tiny_llama()
+    park(parked.requires_grad_(False), precision="same", device="disk")
+    assert not capturable(parked), "on the disk"
     model.is_quantized = True
     assert not capturable(model)
     spread: Any = tiny_llama()

@@ -80,12 +80,13 @@ def line_of(config: dict[str, Any], key: str) -> int:
     return int(load_config("lines.yaml").where(key).rpartition(" ")[2])
 
 
-def head_of(model: str, folder: str = "head", rank: int = 8) -> str:
+def head_of(model: str, folder: str = "head", rank: int = 8, *, taught: bool = True) -> str:
     """Write a head that likes all tokens of a model, by a bias of each, and return its folder."""
     embeddings = load_causal_lm(model)[0].get_input_embeddings().weight.detach().numpy()
     head = TokenHead(embeddings, rank=rank, alpha=0.3, seed=0)
-    head.learn(unit(np.ones(head.width)), 0, 1.0)
-    head.b[:] = 2.0
+    if taught:
+        head.learn(unit(np.ones(head.width)), 0, 1.0)
+        head.b[:] = 2.0
     return str(save_head(head, folder))
 
 
@@ -309,3 +310,30 @@ def test_words_cannot_be_read_off_a_car(capsys: pytest.CaptureFixture[str]) -> N
     assert "nobody teaches the source 'h'" in refused(advised, capsys)
     advised["advice"]["eligibility"] = {}
     assert "so it would never act" in refused(advised, capsys)
+
+
+def test_a_head_that_nobody_taught_advises_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    empty = head_of("tiny-gpt2", taught=False)
+    alone = changed(TAUGHT, human=None, sources__h__weights=empty)
+    assert "The head head holds nothing that was taught" in refused(alone, capsys)
+    known = changed(alone, sources__h__model="tiny-gpt2")
+    assert "its 'weights' hold nothing that was taught" in refused(known, capsys)
+
+
+def test_settings_that_a_network_refuses_have_their_own_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").write_text("no folder")
+    config = changed(PPO, settings__policy=str(Path("model")), settings__sampling_processors="refuse")
+    model, tokenizer = load_causal_lm("tiny-gpt2")
+    model.generation_config.top_k, model.generation_config.do_sample = 5, True
+    model.save_pretrained("model")
+    tokenizer.save_pretrained("model")
+    line = line_of(config, "settings.sampling_processors")
+    assert refused(config, capsys).startswith(f"one.yaml, line {line}: 'settings.sampling_processors': ")
+
+
+def test_what_went_wrong_in_training_leaves_its_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    """A loss that is not finite in the first round is no mistake of the config: its log may say why."""
+    config = changed(PPO, settings__learning_rate=1e30, settings__warmup_iterations=0)
+    assert run(config) == 2
+    assert "not finite" in capsys.readouterr().err
+    assert Path("runs", "one", "config.yaml").exists()

@@ -125,6 +125,15 @@ def test_more_processes_share_the_episodes_and_nothing_else(model: str) -> None:
     assert four.transient["rollout"]["key-value cache"] * 4 == one.transient["rollout"]["key-value cache"]
 
 
+def test_a_reference_elsewhere_takes_no_memory_of_a_gpu(model: str) -> None:
+    same, cpu, disk = (
+        planned(config(model, reference_device=place), gpu=True) for place in ("same", "cpu", "disk")
+    )
+    assert same.offloaded == 0
+    assert cpu.offloaded == disk.offloaded > 0
+    assert cpu.peak == disk.peak == same.peak - cpu.offloaded
+
+
 def test_smaller_batches_need_less_memory_and_the_same_work(model: str) -> None:
     large = planned(config(model, micro_batch_size=16))
     small = planned(config(model, micro_batch_size=2, rollout_batch_size=4))

@@ -55,6 +55,12 @@ def test_what_only_pads_or_adds_special_tokens_fits() -> None:
     [
         (4, None, task(), "knows 4 tokens, but the task has 6; give a policy over the task's own tokens"),
         (6, tokenizer(), task(tokenizer(), pad=6, size=7), "knows 6 tokens, but the task has 7"),
+        (
+            6,
+            tokenizer(("<eos>", "<pad>", *WORDS[2:]), pad_token="<pad>"),
+            task(tokenizer(pad_token="<pad>")),
+            "has the token '<eos>' as number 0, but the task as number 1",
+        ),
         (8, tokenizer((*WORDS, "bad")), task(), "writes 7 tokens, but the task has 6"),
         (
             8,

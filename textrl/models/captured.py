@@ -26,6 +26,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from textrl.models.packed import final_norm
+from textrl.models.parking import on_disk
 from textrl.models.static import StaticDecoder
 
 #: Capacities are rounded up to a multiple of this, so that prompts of other lengths find the same graphs.
@@ -202,6 +203,8 @@ def capturable(model: PreTrainedModel) -> bool:
     Args:
         model: One that `textrl.models.packed.composable` accepts.
     """
+    if on_disk(model):
+        return False  # memory of a file cannot be copied inside a graph
     config = model.config.get_text_config()
     ropes = (getattr(config, name, None) for name in ("rope_parameters", "rope_scaling"))
     kinds = [str(rope.get("rope_type", "")) for rope in ropes if isinstance(rope, dict)]

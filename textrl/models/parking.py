@@ -67,7 +67,10 @@ def park(model: PreTrainedModel, *, precision: str, device: str, keep: Collectio
         if id(param) not in used_as:
             used_as[id(param)] = (param.dtype, param.device)
             before = _bytes_on(param, param.device)
-            param.data = _stored(param, _STORED.get(precision, param.dtype), move=move)
+            stored = _stored(param, _STORED.get(precision, param.dtype), move=move)
+            # Pinned memory lets the copy to the GPU run beside the computation; a file has none.
+            pinned = device == "cpu" and move and param.device.type == "cuda"
+            param.data = stored.pin_memory() if pinned else stored
             if device == "disk" and move:
                 to_disk.append(param)
             gone = to_disk and to_disk[-1] is param
@@ -86,6 +89,11 @@ def _map(model: nn.Module, params: list[nn.Parameter]) -> None:
     for param, tensor in zip(params, mapped.tensors, strict=True):
         param.data = tensor
     setattr(model, _FILE, mapped)
+
+
+def on_disk(model: nn.Module) -> bool:
+    """Return whether weights of a network are read from the disk."""
+    return hasattr(model, _FILE)
 
 
 def let_go(model: nn.Module) -> None:
@@ -108,8 +116,7 @@ def _stored(param: nn.Parameter, dtype: torch.dtype, *, move: bool) -> Tensor:
     if not bool(torch.isfinite(stored).all()) and bool(torch.isfinite(param).all()):
         largest = float(param.abs().max())
         raise UserError(f"A frozen weight of {largest:.3g} does not fit into fp16; store it as bf16.")
-    # Pinned memory lets the copy to the GPU run beside the computation.
-    return stored.pin_memory() if move and param.device.type == "cuda" else stored
+    return stored
 
 
 def _bytes_on(param: Tensor, device: torch.device) -> int:

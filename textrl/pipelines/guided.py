@@ -135,10 +135,12 @@ def check_can_act(advice: Any, source: Any, human: Mapping[str, Any] | None, whe
             "there is no section 'human', so it would never act; add one, or leave eligibility out."
         )
     if not getattr(source, "taught", True) and (human or {}).get("source") != name:
+        given = getattr(getattr(source, "settings", None), "weights", None) is not None
+        lacks = "its 'weights' hold nothing that was taught" if given else "it has no 'weights'"
         raise UserError(
-            f"{where('advice.source')}: nobody teaches the source '{name}' and it has no 'weights', so its "
+            f"{where('advice.source')}: nobody teaches the source '{name}' and {lacks}, so its "
             f"advice would be 0 everywhere; add a section 'human' with source: {name}, or give "
-            f"sources.{name}.weights."
+            f"sources.{name}.weights a head that was taught."
         )
 
 

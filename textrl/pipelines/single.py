@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from textrl import checkpoint
 from textrl.config import ConfigNode, build, to_plain
-from textrl.errors import UserError, at_place, at_setting, did_you_mean
+from textrl.errors import TrainingError, UserError, at_place, at_setting, did_you_mean
 from textrl.models.precision import PrecisionName, resolve_precision
 from textrl.pipelines.guided import build_beside
 from textrl.registry import Registry
@@ -77,6 +77,8 @@ def run(node: ConfigNode, registry: Registry, run_dir: Path, resume: bool, comma
     length = {} if config.episodes is None else {"episodes": config.episodes}
     try:
         learner.learn(config.total_timesteps, progress_bar=True, **length)
+    except TrainingError:
+        raise
     except UserError:
         # Refused before the first round was over: nothing stands there that a mended config could want.
         if not record.metrics():
@@ -165,7 +167,7 @@ def _takes_rewards(spec: LearnerSpec, rewards: RewardSum, node: ConfigNode) -> b
 def _save_h(record: Run, source: str, human: Any) -> None:
     """Write what the person taught as what a later config can name: a linear H, or a head on text."""
     kept, tamer = record.path / "models" / source, getattr(human, "tamer", None)
-    if tamer is None and hasattr(human.source, "save_head"):
+    if tamer is None and getattr(human.source, "taught", False) and hasattr(human.source, "save_head"):
         human.source.save_head(kept)
     elif tamer is not None and tamer.settings.model == "linear":
         kept = kept.with_name(f"{source}.json")

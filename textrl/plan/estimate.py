@@ -59,7 +59,7 @@ class Estimate:
     Attributes:
         resident: Bytes that are held throughout, by part.
         transient: Bytes that a phase needs beside them, by part; of each phase's parts all live at once.
-        offloaded: Bytes in main memory beside a GPU.
+        offloaded: Bytes in main memory, or mapped from the disk, beside a GPU.
         flops: Of one iteration, by phase and part.
         decode_steps: Passes that generate one token for a batch of sequences, in an iteration.
         trained: Parameters that learn.
@@ -151,14 +151,12 @@ def _weights(book: _Book, gpu: bool) -> int:
         on_disk |= {f"reward model ({scorer.name})"} if scorer.on_disk else set()
     offloaded = 0
     for name, model in held.items():
-        if name == "reference" and gpu and settings.reference_device == "cpu":
-            matrices = [p for p in blocks(model).parameters() if p.ndim >= 2]
-            offloaded = stored_bytes(matrices, known)
-        if name in on_disk:
-            # One network is read at a time. Beside a GPU its embeddings stay where they are.
-            within = blocks(model) if gpu else model
-            matrices = [p for p in within.parameters() if p.ndim >= 2]
-            book.on_disk = max(book.on_disk, stored_bytes(matrices, known))
+        away = name in on_disk or (name == "reference" and settings.reference_device == "cpu")
+        if away and gpu:  # which holds a layer of it at a time, and its embeddings
+            offloaded += stored_bytes([p for p in blocks(model).parameters() if p.ndim >= 2], known)
+        elif name in on_disk:  # one network is read at a time
+            size = stored_bytes([p for p in model.parameters() if p.ndim >= 2], known)
+            book.on_disk = max(book.on_disk, size)
         book.resident[name] = stored_bytes(model.parameters(), known)
     trained = networks.trained()
     sizes = {

@@ -22,6 +22,17 @@ if TYPE_CHECKING:
     from textrl.tamer.text.human import TextHuman
 
 
+def _require_taught(source: Any, human: TextHuman | None) -> None:
+    """Refuse a head from a folder in which nobody taught anything, unless somebody is going to."""
+    given = getattr(getattr(source, "settings", None), "weights", None)
+    if human is None and given is not None and not source.taught:
+        raise UserError(
+            f"The head {given} holds nothing that was taught, so its advice would be 0 everywhere; give one "
+            "that somebody taught, or leave the section 'advice' out.",
+            key="weights",
+        )
+
+
 class Beside:
     """Guidance and a person, either of which may be missing."""
 
@@ -47,7 +58,8 @@ class Beside:
         if human is not None and processes > 1:
             raise UserError(
                 f"A person can teach one process, and this run has {processes}; leave the section 'human' "
-                "out and give the source an H that was taught before (weights), or train in one process."
+                "out and give the source an H that was taught before (weights), or train in one process.",
+                key="human",
             )
         self.guidance, self.human = guidance, human
         # One instance may serve both roles; its state is kept once.
@@ -59,6 +71,7 @@ class Beside:
         for name, source in names:
             with at_setting(f"sources.{name}"):
                 source.bind_text(rated_model(networks), networks.tokenizer)
+                _require_taught(source, human)
         if human is not None:
             with at_setting("human.feedback"):
                 human.check()

@@ -24,6 +24,7 @@ from textrl.learners.ppo_ptx.settings import PPOPTXSettings
 from textrl.mdp.gae import episode_gae
 from textrl.mdp.losses import moments, whiten
 from textrl.mdp.task import TokenTask
+from textrl.models.parking import let_go
 from textrl.models.stack import Trunk
 from textrl.rewards import RewardSum, add
 
@@ -230,7 +231,7 @@ def score(
         return out | ({"ref_hidden": torch.cat(states)} if keep_hidden else {})
 
     scored = sizes.run(work, rows=len(ids))
-    networks.let_go()
+    let_go(networks.reference)
     for name, what in names.items():
         require_finite(what, scored[name], _FIX)
     return scored

@@ -78,14 +78,18 @@ def _same(mine: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool
 
 
 def _odd_tokens(mine: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> list[str]:
-    """Return the tokens that have two numbers, or that only one of two tokenizers has, in order of number."""
+    """Return the tokens that have two numbers, or that only one of two tokenizers has, in order of number.
+
+    Special and added tokens may be missing from one of them, but not have two numbers.
+    """
     ours, theirs = mine.get_vocab(), other.get_vocab()
     if ours == theirs:
         return []
     odd = {token for token, _ in ours.items() ^ theirs.items()}
     added = {*mine.all_special_tokens, *other.all_special_tokens}
     added |= mine.get_added_vocab().keys() | other.get_added_vocab().keys()
-    return sorted(odd - added, key=lambda token: (ours.get(token, theirs.get(token, 0)), token))
+    odd -= {token for token in added if token not in ours or token not in theirs}
+    return sorted(odd, key=lambda token: (ours.get(token, theirs.get(token, 0)), token))
 
 
 def _difference(mine: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> str:

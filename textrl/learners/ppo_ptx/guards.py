@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from textrl.errors import UserError
+from textrl.errors import TrainingError, UserError
 
 #: Settings of transformers' generation that change the distribution, and the values that do not.
 _PROCESSORS: dict[str, tuple[Any, ...]] = {
@@ -58,7 +58,7 @@ def require_finite(component: str, tensor: Tensor, fix: str) -> None:
     if count:
         first = broken.nonzero()[0].tolist()
         where = ", ".join(f"{axis} {at}" for axis, at in zip(("row", "token"), first, strict=False))
-        raise UserError(
+        raise TrainingError(
             f"The {component} are not finite ({count} of {tensor.numel()} values"
             f"{f', first in {where}' if where else ''}), so no step was taken; {fix}."
         )
@@ -72,7 +72,7 @@ def require_finite_losses(losses: Mapping[str, float]) -> None:
     """
     for name, value in losses.items():
         if not math.isfinite(value):
-            raise UserError(
+            raise TrainingError(
                 f"The {name} of a minibatch is {value}, so no step was taken; lower the learning rate, "
                 "set precision to fp32, or look at the rewards of this iteration in metrics.jsonl."
             )
@@ -88,7 +88,7 @@ def require_finite_gradient(network: str, norm: float, params: Iterable[tuple[st
         return
     broken = [n for n, p in params if p.grad is not None and not bool(torch.isfinite(p.grad).all())]
     where = f" (in {broken[0]} and {len(broken) - 1} more)" if broken else " (its norm overflows)"
-    raise UserError(
+    raise TrainingError(
         f"The {network} gradient is not finite{where}, so no step was taken; lower the learning rate, set "
         "precision to fp32, or look at the rewards of this iteration in metrics.jsonl."
     )
@@ -141,7 +141,7 @@ class KlLimit:
         if self.action == "stop" or not (within or self.kept):
             if within:
                 return True
-            raise UserError(
+            raise TrainingError(
                 f"The KL to the reference is {kl:.1f} nats per sequence, above kl_limit ({self.limit:g}); "
                 "raise the KL reward's weight, lower learning_rate, or set kl_limit_action to back_off."
             )
@@ -188,7 +188,8 @@ def check_processors(model: PreTrainedModel, name: str, action: Literal["refuse"
         raise UserError(
             f"The generation config of the policy '{name}' asks for {shown}, which the scoring of its "
             "log-probabilities would not see, so that the KL would be wrong; set sampling_processors to "
-            "'drop' to train the plain distribution."
+            "'drop' to train the plain distribution.",
+            key="settings.sampling_processors",
         )
     for key in active:
         setattr(model.generation_config, key, None)

@@ -87,7 +87,7 @@ class PPOPTX(TokenLearner):
         self.stream = None
         if settings.ptx_coef > 0 and settings.ptx_data:
             if self.networks.tokenizer is None:
-                raise UserError("A pretraining stream needs the policy's tokenizer.")
+                raise UserError("A pretraining stream needs the policy's tokenizer.", key="settings.ptx_data")
             with at_setting("settings.ptx_data"):
                 self.stream = PretrainingStream.read(
                     settings.ptx_data, self.networks.tokenizer, length=settings.ptx_length, seed=settings.seed

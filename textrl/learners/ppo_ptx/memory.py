@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from textrl.errors import UserError
+from textrl.errors import TrainingError
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
 from textrl.memory import peak_bytes
 from textrl.models.captured import release
@@ -77,7 +77,7 @@ class MicroBatches:
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             tried = max(1, min(self.size, rows))
             if tried == 1:
-                raise UserError(
+                raise TrainingError(
                     f"Memory does not suffice for one row at a time ({reason[:120]}); shorten the prompts or "
                     "max_new_tokens, set gradient_checkpointing to true, raise first_trainable or use "
                     "lora_rank."

@@ -24,7 +24,7 @@ from textrl.mdp.token_loss import Shift, TokenLoss, token_loss
 from textrl.models.layers import base, blocks, freeze_below
 from textrl.models.loading import load_causal_lm, load_scorer, scorer_from_causal_lm
 from textrl.models.packed import packable
-from textrl.models.parking import let_go, park
+from textrl.models.parking import park
 from textrl.models.precision import resolve_precision
 from textrl.models.recompute import recompute_blocks
 from textrl.models.stack import (
@@ -90,13 +90,10 @@ class Networks:
             # Before the adapters come: the reference is made of the same tensors, and stays without them.
             policy.requires_grad_(False)
         self.reference = _frozen_copy(policy)
-        shared = {id(p) for p in policy.parameters()}
-        self.parked_bytes = park(
-            self.reference,
-            precision=settings.reference_precision,
-            device=settings.reference_device,
-            keep=shared,
-        )
+        shared, stored = {id(p) for p in policy.parameters()}, settings.reference_precision
+        with at_setting("settings.reference_" + ("precision" if stored != "same" else "device")):
+            device = settings.reference_device
+            self.parked_bytes = park(self.reference, precision=stored, device=device, keep=shared)
         self.value = _head_on(policy) if self.value_is_head else _separate(policy, value, settings)
         if settings.lora_rank:
             _add_lora(policy, settings)
@@ -213,8 +210,8 @@ class Networks:
         self, ids: Tensor, mask: Tensor, actions: Tensor, trunk: Trunk | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the policy's `logprobs_and_entropy` and the `values`; one pass where the value is a head."""
-        (logprobs, entropy), values = self.measure(token_logprobs_and_entropy, ids, mask, actions, trunk)
-        return logprobs, entropy, values
+        both, values = self.measure(token_logprobs_and_entropy, ids, mask, actions, trunk)
+        return *both, values
 
     def measure(
         self,
@@ -271,10 +268,6 @@ class Networks:
         with self.autocast():
             return score_positions(self.value, before).to(wide)
 
-    def let_go(self) -> None:
-        """An iteration is scored: a reference on the disk needs no memory until the next."""
-        let_go(self.reference)
-
     def trained(self) -> dict[str, dict[str, nn.Parameter]]:
         """Return the trainable parameters of each network by name."""
         policy = dict(trainable(self.policy))
@@ -326,7 +319,8 @@ def _add_lora(policy: PreTrainedModel, settings: PPOPTXSettings) -> None:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise UserError(
-            f"lora_rank is {settings.lora_rank} but peft is not installed; install the extra 'lora'."
+            f"lora_rank is {settings.lora_rank} but peft is not installed; install the extra 'lora'.",
+            key="settings.lora_rank",
         ) from error
     policy.requires_grad_(False)
     layers = list(range(settings.first_trainable, len(blocks(policy))))

@@ -43,7 +43,6 @@ class TextSource(Protocol):
 
     def observe(self, signals: Iterable[Signal]) -> None:
         """Take ``press``, ``training`` and ``tick`` signals."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,14 +100,13 @@ class TextHuman:
         feedback: What the reader does.
         source: What learns H from it.
         settings: As given.
-        name: Of the source in the config, for errors.
+        name: Of the source, for errors.
         clock: The screen's.
         training: Whether presses count; by the schedule, and within it by the reader's own switch.
         iterations: Batches of the learner so far, shown or not.
         texts: Responses that were shown.
         presses: Presses heard while training was on.
-        trained: Of each response of the last batch that was shown, (T,) whether training was on as its
-            tokens appeared.
+        trained: Of each response shown of the last batch, (T,) whether training was on at its tokens.
     """
 
     def __init__(
