@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from textrl.bench.optimum import Cell
-from textrl.bench.optimum_trial import EOS, PAD, make_learner, make_task, reference, run_world
+from textrl.bench.optimum_trial import make_learner, run_world
+from textrl.bench.optimum_world import EOS, PAD, make_task, reference
 from textrl.evaluation.optimum import Optimum, kl_moments, total_variation
 from textrl.learners.ppo_ptx.experience import collect
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings

@@ -57,7 +57,7 @@ class Cell:
     """One row of the table.
 
     Attributes:
-        rewards: See `textrl.bench.optimum_trial.make_rewards`.
+        rewards: See `textrl.bench.optimum_world.make_rewards`.
         beta: Weight of the KL penalty.
         quick: A smaller world.
         learner: One of `LEARNERS`.

@@ -1,11 +1,10 @@
 """One world that can be enumerated, trained with a real learner and measured exactly on the way.
 
-A world is drawn from its seed: a small random GPT-2 as the reference (and the initial policy), two prompts,
-and rewards. The learner samples, scores and updates as in any other run; the optimum comes from
-`textrl.evaluation.optimum`. A job's spec:
+The worlds are those of `textrl.bench.optimum_world`. The learner samples, scores and updates as in any other
+run; the optimum comes from `textrl.evaluation.optimum`. A job's spec:
 
     seed         draws the world, and keys the learner
-    rewards      "episode", "token" or "both", see `make_rewards`
+    rewards      "episode", "token" or "both", see `optimum_world.make_rewards`
     beta         weight of the KL penalty
     vocabulary   V
     horizon      tokens at which a response is cut
@@ -25,169 +24,29 @@ from typing import Any
 
 import gymnasium
 import torch
-from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from textrl.bench.jobs import Tell
-from textrl.bench.optimum_groups import EVALUATED
+from textrl.bench.optimum_groups import EVALUATED, SAMPLED
+from textrl.bench.optimum_world import generator, make_task, reference
 from textrl.bench.trial import machine
 from textrl.evaluation.loss_kl import k3_loss_optimum
-from textrl.evaluation.optimum import (
-    Optimum,
-    Standing,
-    all_responses,
-    episode_rewards,
-    kl_moments,
-    response_logprobs,
-    total_variation,
-)
+from textrl.evaluation.optimum import Optimum, Standing, kl_moments, total_variation
 from textrl.learners.groups.learner import GroupLearner
 from textrl.learners.ppo_ptx import PPOPTX
 from textrl.learners.ppo_ptx.networks import Networks
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
-from textrl.mdp.task import Prompt, TokenTask
 from textrl.models.loading import scorer_from_causal_lm
-from textrl.models.stack import score_ids
-from textrl.protocols import Batch
 from textrl.registry import get_registry
 from textrl.rewards import RewardSum, Source
 from textrl.settings import build, to_plain
 from textrl.specs import RewardSpec
 
 TARGET = "textrl.bench.optimum_trial:run_world"
-PAD, EOS = 0, 1
-WIDTH, LAYERS, HEADS = 32, 1, 4
-#: Far wider than a language model's .02, so that a random network prefers some responses to others.
-_SPREAD = 0.1
-#: Of the reference's final norm: sharper distributions than small weights alone give (3 instead of 5 nats).
-_GAIN = 1.8
 #: The learning rates fall, as the square of what is left of the run, to this share of their beginning. A
 #: constant rate would leave the policy in a random walk around the optimum as wide as the rate.
 _LAST_RATE = 0.01
 #: What is trained here.
 Trained = PPOPTX | GroupLearner
-_SCORE = RewardSpec(
-    name="score",
-    target="textrl.bench.optimum_trial:NetworkScore",
-    summary="the score that a network gives to prompt and response",
-)
-_PAIRS = RewardSpec(
-    name="pairs",
-    target="textrl.bench.optimum_trial:PairPay",
-    summary="pays every token by what it is and what stands before it",
-    granularity="token",
-    causal=True,
-)
-
-
-class NetworkScore:
-    """Pays an episode what a one-label classifier says about prompt and response: a reward model."""
-
-    def __init__(self, scorer: PreTrainedModel) -> None:
-        self.scorer = scorer
-
-    @torch.no_grad()
-    def __call__(self, batch: Batch) -> Tensor:
-        """Return (B,) float32."""
-        ids = torch.cat([batch.prompt_ids, batch.response_ids], dim=1)
-        mask = torch.cat([batch.prompt_mask, batch.response_mask], dim=1)
-        return score_ids(self.scorer, ids, mask)
-
-
-class PairPay:
-    """Pays each token as it is written, by the token and its predecessor."""
-
-    def __init__(self, table: Tensor) -> None:
-        """Keep the pay: `table` is (V, V), predecessor by token."""
-        self.table = table
-
-    def __call__(self, batch: Batch) -> Tensor:
-        """Return (B, T) float32, zero outside the mask."""
-        before = torch.cat([batch.prompt_ids[:, -1:], batch.response_ids[:, :-1]], dim=1)
-        return torch.where(batch.response_mask, self.table[before, batch.response_ids], 0.0)
-
-
-def reference(vocabulary: int, seed: int, stream: int = 0) -> PreTrainedModel:
-    """Return a random GPT-2 over a few tokens, without dropout.
-
-    Args:
-        vocabulary: V.
-        seed: Of the world.
-        stream: Which of the world's streams of random numbers the weights come from.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_key(seed, stream))
-        # One GELU kernel instead of eight, and plain matrix attention: for a few tokens both are faster.
-        config = GPT2Config(
-            vocab_size=vocabulary, n_positions=16, n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS,
-            bos_token_id=EOS, eos_token_id=EOS, pad_token_id=PAD, initializer_range=_SPREAD,
-            embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0,
-            activation_function="gelu_pytorch_tanh", attn_implementation="eager",
-        )  # fmt: skip
-        model = GPT2LMHeadModel(config).eval()
-    with torch.no_grad():
-        model.transformer.ln_f.weight.mul_(_GAIN)
-    return model
-
-
-def make_rewards(kind: str, vocabulary: int, seed: int) -> list[Source]:
-    """Return the sources of a world.
-
-    Args:
-        kind: "episode": a random network's score of the whole episode, different for every prompt and
-            response, as a reward model's is. "token": a random pay for each pair of neighbouring tokens, due
-            as they are written. "both": the two together.
-        vocabulary: V.
-        seed: Of the world.
-    """
-    sources = []
-    if kind in ("episode", "both"):
-        scorer = scorer_from_causal_lm(reference(vocabulary, seed, stream=1), layers=None)
-        head = torch.randn(scorer.score.weight.shape, generator=_generator(seed, 2))
-        with torch.no_grad():
-            scorer.score.weight.copy_(head)
-        sources.append(Source(name="score", spec=_SCORE, reward=NetworkScore(scorer.requires_grad_(False))))
-    if kind in ("token", "both"):
-        table = torch.randn(vocabulary, vocabulary, generator=_generator(seed, 3))
-        sources.append(Source(name="pairs", spec=_PAIRS, reward=PairPay(table)))
-    return sources
-
-
-def _key(seed: int, stream: int) -> int:
-    """Return a key of its own for each stream of a world: equal keys would repeat each other's numbers."""
-    return 1_000_003 * (stream + 1) + seed
-
-
-def _generator(seed: int, stream: int) -> torch.Generator:
-    return torch.Generator().manual_seed(_key(seed, stream))
-
-
-def make_task(kind: str, vocabulary: int, horizon: int, seed: int, model: PreTrainedModel) -> TokenTask:
-    """Return the task of a world; under the reference every source varies by 1 (standard deviation).
-
-    Args:
-        kind: See `make_rewards`.
-        vocabulary: V, at least 4.
-        horizon: Tokens at which a response is cut.
-        seed: Of the world.
-        model: The reference.
-    """
-
-    def task(sources: list[Source]) -> TokenTask:
-        prompts = (Prompt(ids=(2,)), Prompt(ids=(3, 2)))
-        return TokenTask(prompts, None, vocabulary, {EOS}, PAD, horizon, RewardSum(sources), seed)
-
-    scaled = []
-    for source in make_rewards(kind, vocabulary, seed):
-        alone = task([source])
-        ids, mask = all_responses(alone)
-        variances = []
-        for prompt in alone.prompts:
-            paid = episode_rewards(alone, prompt, ids, mask)
-            p = response_logprobs(model, alone, prompt, ids, mask).exp()
-            variances.append(float((p * (paid - (p * paid).sum()) ** 2).sum()))
-        scaled.append(replace(source, weight=math.sqrt(len(variances) / sum(variances))))
-    return task(scaled)
 
 
 def make_learner(
@@ -196,7 +55,7 @@ def make_learner(
     """Return a learner at the reference, in the token environment, and the optimum of its world.
 
     Args:
-        kind: See `make_rewards`.
+        kind: See `textrl.bench.optimum_world.make_rewards`.
         beta: Weight of the KL penalty, which is paid in the reward unless the settings put it into the loss.
         vocabulary: V.
         horizon: Tokens at which a response is cut.
@@ -284,18 +143,24 @@ def of_groups(learner: GroupLearner, optimum: Optimum) -> dict[str, Any]:
     """Return what is measured of a learner on groups beside its standing.
 
     Returns:
-        ``sampled``: the objective as `EVALUATED` responses of the policy give it, and its standard error;
-        and where k3 is in the loss ``own``: total variation from the resting point of that loss
-        (`textrl.evaluation.loss_kl`), and ``apart``: of that from pi*.
+        ``sampled``: reward, KL and objective as `EVALUATED` responses of the policy give them, each with its
+        standard error and what pi* has exactly (``best``); and where k3 is in the loss ``own``: total
+        variation from the resting point of that loss (`textrl.evaluation.loss_kl`), ``apart``: of that from
+        pi*.
     """
     log_policy = optimum.logprobs(learner.networks.policy)
     count, size = EVALUATED // len(log_policy), learner.settings.group_size
     drawn = torch.multinomial(
-        log_policy.exp(), count, replacement=True, generator=_generator(learner.settings.seed, 4)
+        log_policy.exp(), count, replacement=True, generator=generator(learner.settings.seed, 4)
     )
-    each = (optimum.rewards - optimum.beta * (log_policy - optimum.log_ref)).gather(1, drawn)
-    error = math.sqrt(float(each.var(1).mean()) / (count * len(each)))
-    found: dict[str, Any] = {"sampled": {"mean": float(each.mean()), "error": error}}
+    best = asdict(optimum.standing_of(optimum.log_best))
+    kl = log_policy - optimum.log_ref
+    sampled = {}
+    for name, values in zip(SAMPLED, (optimum.rewards, kl, optimum.rewards - optimum.beta * kl), strict=True):
+        each = values.gather(1, drawn)
+        error = math.sqrt(float(each.var(1).mean()) / drawn.numel())
+        sampled[name] = {"mean": float(each.mean()), "error": error, "best": best[name]}
+    found: dict[str, Any] = {"sampled": sampled}
     if learner.beta:
         # Advantages are rewards minus the mean of the group, the own one included.
         own = k3_loss_optimum(optimum, learner.beta * size / (size - 1))
