@@ -6,7 +6,8 @@ GPT-2, because Llama's norms and rotary tables are computed in float32 whatever 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from tiny_world import EOS, VOCAB, Env, kl_source, small, tiny_gpt2, tiny_task
@@ -72,17 +73,24 @@ def experience(made: PPOPTX) -> Experience:
 
 
 def gradients(made: PPOPTX, collected: Experience, rows: Tensor) -> dict[str, Tensor]:
-    """Return what one minibatch leaves in the gradient buffers, by name; no step is taken."""
+    """Return the gradients, not clipped, with which one minibatch would step, by name; no step is taken."""
     updater = made.updater
-    updater.policy_optimizer.step = updater.value_optimizer.step = lambda *_, **__: None  # type: ignore[method-assign]
+    updater.settings = dataclasses.replace(updater.settings, max_grad_norm=1e9)
+    found: dict[str, Tensor] = {}
+
+    def kept(network: str) -> Callable[..., None]:
+        def step(*_: Any, **__: Any) -> None:
+            for name, param in made.networks.trained()[network].items():
+                if param.grad is not None:
+                    found[f"{network}.{name}"] = param.grad.clone()
+
+        return step
+
+    updater.policy_optimizer.step = kept("policy")  # type: ignore[method-assign]
+    updater.value_optimizer.step = kept("value")  # type: ignore[method-assign]
     updater.ptx_seen = 0
     updater.step(collected, rows)
-    return {
-        f"{network}.{name}": param.grad.clone()
-        for network, params in made.networks.trained().items()
-        for name, param in params.items()
-        if param.grad is not None
-    }
+    return found
 
 
 def part(found: Mapping[str, Tensor], network: str) -> dict[str, Tensor]:

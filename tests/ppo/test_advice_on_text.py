@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from advised_world import brute, guided, lived, rows_of
-from exact_world import stream
+from exact_world import gradients, part, stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_world import Env, kl_source, networks, small, tiny_gpt2, tiny_llama, tiny_task
@@ -95,8 +95,7 @@ def test_the_gradient_is_that_of_the_stated_loss(technique: str, trained: str) -
         micro_batch_size=64,
     )
     experience = lived(learner)
-    learner.updater.step(experience, torch.arange(len(experience.ids)))
-    ours = {name: p.grad.clone() for name, p in learner.networks.trained()["policy"].items()}  # type: ignore[union-attr]
+    ours = part(gradients(learner, experience, torch.arange(len(experience.ids))), "policy")
     policy = guided(technique, beta=0.5).networks.policy
     logs, old, weights = [], [], []
     for prompt, response, row in rows_of(learner, experience):
@@ -138,9 +137,9 @@ def test_advice_of_no_weight_changes_not_a_bit(technique: str, nothing: dict[str
     plain = PPOPTX(Env(tiny_task()), chosen, rewards=RewardSum([kl_source(0.3)]), networks=networks(chosen))
     for learner in (advised, plain):
         learner.learn(iterations=2)
-    for part in ("policy", "value"):
-        theirs = plain.networks.trained()[part]
-        for name, p in advised.networks.trained()[part].items():
+    for network in ("policy", "value"):
+        theirs = plain.networks.trained()[network]
+        for name, p in advised.networks.trained()[network].items():
             assert torch.equal(p, theirs[name]), f"{part} {name}"
 
 
@@ -239,8 +238,7 @@ def test_micro_batches_change_nothing(technique: str) -> None:
         # Gradients, not weights: Adam makes steps of full length out of the rounding of a gradient that is 0.
         learner = guided(technique, beta=0.5, micro_batch_size=size, rollout_batch_size=size)
         experience = lived(learner)
-        learner.updater.step(experience, torch.arange(40))
-        found.append({name: p.grad for name, p in learner.networks.trained()["policy"].items()})
+        found.append(part(gradients(learner, experience, torch.arange(40)), "policy"))
     for name, gradient in found[0].items():
         torch.testing.assert_close(gradient, found[1][name], rtol=1e-3, atol=2e-6)
 
@@ -282,8 +280,7 @@ def test_the_pretraining_term_is_about_the_policy_without_advice() -> None:
         if coefficient:
             chosen = dataclasses.replace(learner.settings, ptx_coef=coefficient, ptx_data="the stream")
             learner.updater = Updater(learner.networks, chosen, learner.accelerator, stream())
-        learner.updater.step(experience, torch.arange(32))
-        found.append({name: p.grad for name, p in learner.networks.trained()["policy"].items()})
+        found.append(part(gradients(learner, experience, torch.arange(32)), "policy"))
     policy, texts = guided(beta=1.0).networks.policy, stream().batch(0, 32)
     policy(input_ids=texts, labels=texts).loss.mul(0.8).backward()
     for name, p in policy.named_parameters():

@@ -34,12 +34,14 @@ def collected(made: PPOPTX) -> Experience:
     return collect(made.networks, made.task, made.rewards, made.settings, made.accelerator, 0)
 
 
-def weights(made: PPOPTX) -> list[torch.Tensor]:
-    return [p.detach().clone() for group in made.networks.trained().values() for p in group.values()]
+def weights(made: PPOPTX, *of: str) -> list[torch.Tensor]:
+    """Return copies of what some networks train, by default of all that is trained."""
+    trained = made.networks.trained()
+    return [p.detach().clone() for name in of or trained for p in trained[name].values()]
 
 
-def assert_still(made: PPOPTX, before: list[torch.Tensor]) -> None:
-    assert all(torch.equal(a, b) for a, b in zip(before, weights(made), strict=True))
+def assert_still(made: PPOPTX, before: list[torch.Tensor], *of: str) -> None:
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(made, *of), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -68,10 +70,12 @@ def test_a_broken_loss_is_named(field: str, loss: str, value: float) -> None:
     experience = collected(made)
     broken = getattr(experience, field).clone()
     broken[experience.actions] = value
-    before = weights(made)
-    with pytest.raises(UserError, match=f"The {loss} of a minibatch is .*no step was taken"):
+    # The value network comes after the policy, whose own step was sound.
+    still = ("value",) if field == "returns" else ("policy", "value")
+    before = weights(made, *still)
+    with pytest.raises(UserError, match=f"The {loss} of a minibatch is .*no step was taken on it"):
         made.updater.step(replace(experience, **{field: broken}), torch.arange(32))
-    assert_still(made, before)
+    assert_still(made, before, *still)
 
 
 def test_a_broken_pretraining_loss_is_named() -> None:
@@ -90,19 +94,29 @@ def test_a_broken_pretraining_loss_is_named() -> None:
     assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in moved)
 
 
-@pytest.mark.parametrize("network", ["policy", "value"])
-def test_a_broken_gradient_is_named_and_neither_network_steps(network: str) -> None:
-    made = learner()
+@pytest.mark.parametrize(
+    ("kind", "network", "still"),
+    [
+        ("separate", "policy", ("policy", "value")),
+        ("separate", "value", ("value",)),  # after the policy, whose own step was sound
+        ("head", "policy", ("policy", "value")),
+        ("head", "value", ("policy", "value")),  # both come from one pass
+    ],
+)
+def test_a_broken_gradient_is_named_and_takes_no_step(
+    kind: Any, network: str, still: tuple[str, ...]
+) -> None:
+    made = learner(value_network=kind)
     experience = collected(made)
-    name, param = list(made.networks.trained()[network].items())[3]
+    name, param = list(made.networks.trained()[network].items())[-1]
     param.register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]
-    before = weights(made)
+    before = weights(made, *still)
     with pytest.raises(
         UserError, match=f"The {network} gradient is not finite .in {name} and 0 more."
     ) as told:
         made.updater.step(experience, torch.arange(32))
-    assert "no step was taken" in str(told.value)
-    assert_still(made, before)
+    assert "no step was taken on it" in str(told.value)
+    assert_still(made, before, *still)
 
 
 def test_the_place_of_a_broken_value_is_told() -> None:

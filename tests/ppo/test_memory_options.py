@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from exact_world import gradients
 from tiny_world import Env, kl_source, networks, small, tiny_gpt2, tiny_llama, tiny_task
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -26,6 +27,7 @@ from textrl.models.parking import park
 from textrl.rewards import RewardSum
 
 MODELS = {"gpt2": tiny_gpt2, "llama": tiny_llama}
+ROWS = torch.arange(48)
 IDS = torch.tensor([[2, 3, 4, 5], [4, 2, 2, 3]])
 
 
@@ -37,17 +39,6 @@ def learner(model: PreTrainedModel | None = None, **changes: Any) -> PPOPTX:
 
 def experience(made: PPOPTX) -> Experience:
     return collect(made.networks, made.task, made.rewards, made.settings, made.accelerator, 0)
-
-
-def gradients(made: PPOPTX, collected: Experience) -> dict[str, Tensor]:
-    """What one minibatch leaves in the gradient buffers, by network and parameter; no step is taken."""
-    made.updater._accumulate(collected, torch.arange(48), 100, None, made.settings.micro_batch_size)
-    return {
-        f"{network} {name}": param.grad.clone()
-        for network, params in made.networks.trained().items()
-        for name, param in params.items()
-        if param.grad is not None
-    }
 
 
 def stored(*models: nn.Module) -> int:
@@ -114,17 +105,36 @@ def test_the_trunk_gets_its_share_of_the_value_gradient_and_the_head_all() -> No
         made = learner(value_network="head", value_coef=coefficient)
         with torch.no_grad():
             made.networks.trained()["value"]["score.weight"].fill_(0.1)
-        found[coefficient] = gradients(made, collected)
-    plain = {name: g for name, g in gradients(separate, collected).items() if name.startswith("policy")}
+        found[coefficient] = gradients(made, collected, ROWS)
+    plain = {name: g for name, g in gradients(separate, collected, ROWS).items() if name.startswith("policy")}
     for name, wanted in plain.items():
         # Attached at 0 the trunk learns from PPO alone; from there the value's part grows in proportion.
         assert torch.allclose(found[0.0][name], wanted, atol=1e-6)
         half, whole = (found[c][name] - found[0.0][name] for c in (0.5, 1.0))
         assert torch.allclose(2 * half, whole, atol=1e-5)
     assert any(not torch.allclose(found[1.0][name], wanted, atol=1e-3) for name, wanted in plain.items())
-    heads = [found[c]["value score.weight"] for c in found]
+    heads = [found[c]["value.score.weight"] for c in found]
     assert heads[0].abs().max() > 0
     assert torch.allclose(heads[0], heads[2], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["separate", "head"])
+def test_two_networks_never_hold_their_gradients_together(kind: Any) -> None:
+    made = learner(value_network=kind)
+    collected = experience(made)
+    held = []
+
+    def before(*_: Any) -> None:
+        trained = made.networks.trained().items()
+        held.append({name for name, params in trained if any(p.grad is not None for p in params.values())})
+
+    for optimizer in (made.updater.policy_optimizer, made.updater.value_optimizer):
+        optimizer.register_step_pre_hook(before)
+    made.updater.step(collected, ROWS)
+    first = {"policy"} if kind == "separate" else {"policy", "value"}
+    assert held == [first, {"value"}]
+    made.updater.step(collected, ROWS)
+    assert held[2:] == held[:2]
 
 
 def test_lora_and_a_value_head_train_and_resume_on_one_model(tmp_path: Path) -> None:
@@ -169,7 +179,7 @@ def test_recomputing_blocks_gives_the_same_gradients_and_keeps_less(kind: str) -
                 made.networks.policy, collected.ids, collected.mask, collected.actions, collected.trunk
             )
         kept.append(seen.bytes)
-        found.append((gradients(made, collected), collected))
+        found.append((gradients(made, collected, ROWS), collected))
     (plain, first), (again, second) = found
     assert torch.equal(first.ids, second.ids)  # generation, with its cache, is what it was
     assert plain.keys() == again.keys()

@@ -94,7 +94,7 @@ class _Book:
     precision: Precision
     processes: int
     gpu: bool
-    gradients: int = 0
+    gradients: dict[str, int] = field(default_factory=dict)
     on_disk: int = 0
     resident: dict[str, int] = field(default_factory=dict)
     transient: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -167,7 +167,7 @@ def _weights(book: _Book, gpu: bool) -> int:
     kept = len(networks.depths) * book.width * 4
     # Ids, three masks, and seven figures per token: log-probabilities, values, rewards and what follows.
     book.resident["experience of an iteration"] = book.episodes * book.length * (kept + 11 + 7 * 4)
-    book.gradients = sum(sizes.values())
+    book.gradients = sizes
     return offloaded
 
 
@@ -247,10 +247,12 @@ def _update(book: _Book) -> None:
     at_head = _head_flops(book, policy, grad=True)
     costs = {"policy": _split(ours, book.micro, sequences, at_head * book.response, "train", book.real)}
     peaks = {"policy": ours.peak}
-    if not networks.value_is_head:
+    gradients = {"policy": sum(book.gradients.values())}
+    if not networks.value_is_head:  # which has its gradients when the policy's are gone
         theirs = _pass(book, networks.value, book.micro, book.length, what="values", grad=True)
         costs["value network"] = _split(theirs, book.micro, sequences, 0.0, "train", book.real)
         peaks["value network"] = theirs.peak
+        gradients = {"policy": book.gradients["policy"], "value network": book.gradients["value"]}
     book.flops["update"] = costs
     if settings.ptx_coef > 0:
         per_step = settings.episodes_per_iteration // settings.minibatches
@@ -260,11 +262,12 @@ def _update(book: _Book) -> None:
         text = _pass(book, policy, rows, tokens, what="logprobs", grad=True, response=tokens - 1, alone=True)
         if networks.packs and math.ceil(per_step / book.processes) + share <= settings.micro_batch_size:
             peaks["policy"] += text.peak  # in one pass
-        peaks["pretraining term"] = text.peak
+        peaks["policy"] = max(peaks["policy"], text.peak)
         book.flops["pretraining"] = {"policy": _split(text, rows, examples, at_head * (tokens - 1), "train")}
+    largest = max(peaks, key=lambda name: gradients[name] + peaks[name])
     book.transient["update"] = {
-        "gradients": book.gradients,
-        "activations, and gradients in the making": max(peaks.values()),
+        "gradients of one network": gradients[largest],
+        "activations, and gradients in the making": peaks[largest],
     }
 
 

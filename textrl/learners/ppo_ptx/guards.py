@@ -73,7 +73,7 @@ def require_finite_losses(losses: Mapping[str, float]) -> None:
     for name, value in losses.items():
         if not math.isfinite(value):
             raise TrainingError(
-                f"The {name} of a minibatch is {value}, so no step was taken; lower the learning rate, "
+                f"The {name} of a minibatch is {value}, so no step was taken on it; lower the learning rate, "
                 "set precision to fp32, or look at the rewards of this iteration in metrics.jsonl."
             )
 
@@ -89,8 +89,8 @@ def require_finite_gradient(network: str, norm: float, params: Iterable[tuple[st
     broken = [n for n, p in params if p.grad is not None and not bool(torch.isfinite(p.grad).all())]
     where = f" (in {broken[0]} and {len(broken) - 1} more)" if broken else " (its norm overflows)"
     raise TrainingError(
-        f"The {network} gradient is not finite{where}, so no step was taken; lower the learning rate, set "
-        "precision to fp32, or look at the rewards of this iteration in metrics.jsonl."
+        f"The {network} gradient is not finite{where}, so no step was taken on it; lower the learning rate, "
+        "set precision to fp32, or look at the rewards of this iteration in metrics.jsonl."
     )
 
 

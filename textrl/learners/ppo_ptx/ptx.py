@@ -1,11 +1,13 @@
-"""The pretraining stream: fixed-length pieces of ordinary text, addressed by number."""
+"""The pretraining stream: fixed-length pieces of ordinary text, addressed by number, and its loss."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -61,3 +63,29 @@ class PretrainingStream:
         """Return examples number `start` to ``start + count``, (count, length) int64."""
         rows = [visit((self.seed, 7), start + i, len(self.pieces)) for i in range(count)]
         return self.pieces[torch.tensor(rows, dtype=torch.int64)]
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """One process's examples of a step.
+
+    Attributes:
+        ids: (E, L) int64; E is 0 without a pretraining term.
+        scale: What the sum of negative log-likelihoods is multiplied by: gamma_ptx over the tokens that are
+            predicted in all processes' examples.
+    """
+
+    ids: Tensor
+    scale: float
+
+    @classmethod
+    def of(cls, examples: Tensor | None, accelerator: Accelerator, coef: float) -> Pretraining:
+        """Take this process's share."""
+        if examples is None:
+            return cls(torch.zeros(0, 1, dtype=torch.int64), 0.0)
+        count = examples.shape[0] * (examples.shape[1] - 1)
+        return cls(examples[accelerator.process_index :: accelerator.num_processes], coef / count)
+
+    def loss(self, logprobs: Tensor) -> Tensor:
+        """Return this part of gamma_ptx times the mean negative log-likelihood."""
+        return -self.scale * logprobs.sum()

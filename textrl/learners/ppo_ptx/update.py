@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
@@ -19,38 +19,13 @@ from textrl.learners.ppo_ptx.diagnostics import Ratios
 from textrl.learners.ppo_ptx.experience import Experience
 from textrl.learners.ppo_ptx.guards import require_finite_gradient, require_finite_losses
 from textrl.learners.ppo_ptx.memory import BatchSizes
-from textrl.learners.ppo_ptx.networks import Networks, Rows
-from textrl.learners.ppo_ptx.ptx import PretrainingStream
+from textrl.learners.ppo_ptx.networks import Networks
+from textrl.learners.ppo_ptx.ptx import Pretraining, PretrainingStream
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
+from textrl.learners.ppo_ptx.slices import Slice
 from textrl.learners.ppo_ptx.steps import TooFar, rate_factor, take_steps
-from textrl.mdp.losses import policy_loss, value_loss
+from textrl.mdp.losses import policy_loss
 from textrl.mdp.order import keyed_order
-
-
-@dataclass(frozen=True)
-class _Pretraining:
-    """One process's examples of a step.
-
-    Attributes:
-        ids: (E, L) int64; E is 0 without a pretraining term.
-        scale: What the sum of negative log-likelihoods is multiplied by: gamma_ptx over the tokens that are
-            predicted in all processes' examples.
-    """
-
-    ids: Tensor
-    scale: float
-
-    @classmethod
-    def of(cls, examples: Tensor | None, accelerator: Accelerator, coef: float) -> _Pretraining:
-        """Take this process's share."""
-        if examples is None:
-            return cls(torch.zeros(0, 1, dtype=torch.int64), 0.0)
-        count = examples.shape[0] * (examples.shape[1] - 1)
-        return cls(examples[accelerator.process_index :: accelerator.num_processes], coef / count)
-
-    def loss(self, logprobs: Tensor) -> Tensor:
-        """Return this part of gamma_ptx times the mean negative log-likelihood."""
-        return -self.scale * logprobs.sum()
 
 
 class Updater:
@@ -115,44 +90,87 @@ class Updater:
         }
 
     def step(self, experience: Experience, rows: Tensor) -> dict[str, float]:
-        """Accumulate the gradients of one minibatch, step both optimizers, return the figures to log.
+        """Take one minibatch's step of the policy, then the value network's; return the figures to log.
+
+        Two networks have their gradients one after the other: a network's worth of memory. A head has its
+        gradient from the policy's pass, and both step once both are known to be sound.
 
         Raises:
             TooFar: When the policy is already further than `target_kl` allows; no step was taken.
-            UserError: When a loss or a gradient is not finite; no step was taken.
+            UserError: When a loss or a gradient is not finite; what it belongs to took no step.
         """
-        settings = self.settings
         self._clear()
         count = global_count(self.accelerator, int(experience.actions[rows].sum()))
-        examples = self._next_ptx() if self.stream is not None and settings.ptx_coef > 0 else None
-        sums = self.sizes.micro.run(
-            lambda size: self._accumulate(experience, rows, count, examples, size),
-            rows=len(rows),
-            undo=self._clear,
-        )
+        # Rows of like length together, so that little of a micro-batch is padding.
+        rows = rows[experience.mask[rows].sum(1).argsort(stable=True)]
+        examples = self._next_ptx() if self.stream is not None and self.settings.ptx_coef > 0 else None
+        figures = self._policy_gradient(experience, rows, count, examples)
+        figures["train/grad_norm"] = self._prepare("policy", self.policy_params)
+        if not self.networks.value_is_head:
+            _take(self.policy_optimizer)
+            figures |= self._value_gradient(experience, rows, count)
+        figures["train/value_grad_norm"] = self._prepare("value", self.value_params)
+        if self.networks.value_is_head:
+            _take(self.policy_optimizer)
+        _take(self.value_optimizer)
+        self._average()
+        return figures
+
+    def _policy_gradient(
+        self, experience: Experience, rows: Tensor, count: int, examples: Tensor | None
+    ) -> dict[str, float]:
+        """Accumulate the policy's gradient, the examples' and a value head's with it."""
+        ptx = Pretraining.of(examples, self.accelerator, self.settings.ptx_coef)
+
+        def work(size: int) -> dict[str, float]:
+            fits = len(rows) > 0 and len(ptx.ids) > 0 and len(rows) + len(ptx.ids) <= size
+            together = ptx if fits and self.networks.packs else None
+            names = ("policy", "clipped", "kl", "ptx", "value", "value_clipped")
+            sums = dict.fromkeys(names, 0.0)
+            for part in torch.split(rows, size) if len(rows) else ():
+                _add(sums, self._backward(experience, part, count, together))
+            for ids in torch.split(ptx.ids, size) if len(ptx.ids) and together is None else ():
+                sums["ptx"] += self._backward_ptx(replace(ptx, ids=ids))
+            return sums
+
+        sums = self.sizes.micro.run(work, rows=len(rows), undo=self._clear)
         self.ratios.end_minibatch()
         totals = sum_metrics(self.accelerator, sums)
+        losses = {"policy loss": totals["policy"]}
         figures = {
             "train/policy_loss": totals["policy"] / count,
-            "train/value_loss": totals["value"] / count,
             "train/clip_fraction": totals["clipped"] / count,
             "train/approx_kl": totals["kl"] / count,
-            "train/value_clip_fraction": totals["value_clipped"] / count,
         }
-        losses = {"policy loss": totals["policy"], "value loss": totals["value"]}
+        if self.networks.value_is_head:
+            figures |= _value_figures(totals, count)
+            losses["value loss"] = totals["value"]
         if examples is not None:
             figures["train/ptx_loss"] = totals["ptx"] / (examples.shape[0] * (examples.shape[1] - 1))
             losses["pretraining loss (ptx)"] = totals["ptx"]
         require_finite_losses(losses)
-        if settings.target_kl is not None and figures["train/approx_kl"] > 1.5 * settings.target_kl:
+        limit = self.settings.target_kl
+        if limit is not None and figures["train/approx_kl"] > 1.5 * limit:
             raise TooFar
-        figures["train/grad_norm"] = self._prepare("policy", self.policy_params)
-        figures["train/value_grad_norm"] = self._prepare("value", self.value_params)
-        # Only now, when both gradients are known to be sound.
-        self.policy_optimizer.step()
-        self.value_optimizer.step()
-        self._average()
         return figures
+
+    def _value_gradient(self, experience: Experience, rows: Tensor, count: int) -> dict[str, float]:
+        """Accumulate the gradient of a value network of its own."""
+
+        def work(size: int) -> dict[str, float]:
+            sums = {"value": 0.0, "value_clipped": 0.0}
+            for part in torch.split(rows, size) if len(rows) else ():
+                batch = Slice.of(experience, part)
+                values = self.networks.values(batch.ids, batch.mask, batch.actions, batch.trunk)
+                loss, figures = batch.value_loss(values, self.settings.value_clip)
+                torch.autograd.backward(loss / count)
+                _add(sums, figures)
+            return sums
+
+        sums = self.sizes.micro.run(work, rows=len(rows), undo=self.value_optimizer.zero_grad)
+        totals = sum_metrics(self.accelerator, sums)
+        require_finite_losses({"value loss": totals["value"]})
+        return _value_figures(totals, count)
 
     def _clear(self) -> None:
         """Forget the gradients and the figures of the minibatch that is being worked on."""
@@ -160,50 +178,21 @@ class Updater:
             optimizer.zero_grad(set_to_none=True)
         self.ratios.undo()
 
-    def _accumulate(
-        self, experience: Experience, rows: Tensor, count: int, examples: Tensor | None, size: int
-    ) -> dict[str, float]:
-        """Add the gradients of a minibatch, `size` rows at a time; nothing here waits for other processes."""
-        names = ("policy", "value", "clipped", "kl", "value_clipped", *(() if examples is None else ("ptx",)))
-        sums = dict.fromkeys(names, 0.0)
-        # Rows of like length together, so that little of a micro-batch is padding.
-        rows = rows[experience.mask[rows].sum(1).argsort(stable=True)]
-        ptx = _Pretraining.of(examples, self.accelerator, self.settings.ptx_coef)
-        fits = len(rows) > 0 and len(ptx.ids) > 0 and len(rows) + len(ptx.ids) <= size
-        together = fits and self.networks.packs
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            for name, value in self._backward(experience, part, count, ptx if together else None).items():
-                sums[name] += value
-        for ids in torch.split(ptx.ids, size) if len(ptx.ids) and not together else ():
-            sums["ptx"] += self._backward_ptx(replace(ptx, ids=ids))
-        return sums
-
     def _backward(
-        self, experience: Experience, rows: Tensor, count: int, ptx: _Pretraining | None
+        self, experience: Experience, rows: Tensor, count: int, ptx: Pretraining | None
     ) -> dict[str, float]:
-        """Add one micro-batch's gradients; the losses are sums over the global token count.
+        """Add one micro-batch's gradients of the policy; nothing here waits for other processes.
 
         Args:
             experience: Of the iteration.
             rows: Which sequences.
-            count: Decisions of the minibatch, over all processes.
+            count: Decisions of the minibatch, over all processes; the losses are sums over it.
             ptx: Examples to go through the policy in the same pass: larger products are faster.
         """
         networks, settings = self.networks, self.settings
-        columns = _columns(experience.mask[rows])
-        ids, mask, actions, olds, advantages, values, returns = (
-            tensor[rows, columns]
-            for tensor in (
-                experience.ids, experience.mask, experience.actions, experience.logprobs,
-                experience.advantages, experience.values, experience.returns,
-            )
-        )  # fmt: skip
-        trunk = experience.trunk.rows(rows, columns)
-        old, weights = olds[actions], advantages[actions]
-        targets = (values[actions], returns[actions], settings.value_clip)
-
-        advised = None if experience.advised is None else experience.advised.part(rows, columns)
+        batch = Slice.of(experience, rows)
+        old, weights = batch.logprobs, batch.advantages
+        advised = None if experience.advised is None else experience.advised.part(rows, batch.columns)
 
         def loss(logprobs: Tensor, part: slice) -> Tensor:
             ours = max(0, len(old) - part.start)  # of this chunk; the rest are examples
@@ -211,31 +200,23 @@ class Updater:
             total = policy_loss(acted, old[part], weights[part], settings.clip).total / count
             return total if ptx is None else total + ptx.loss(logprobs[ours:])
 
-        batches = [Rows(ids, mask, actions, trunk)]
-        if ptx is not None:
-            batches.append(networks.texts(ptx.ids.to(ids.device)))
+        texts = () if ptx is None else (networks.texts(ptx.ids.to(batch.ids.device)),)
         shift = advised.shift if advised is not None and advised.shifts else None
-        total, logprobs, before = networks.policy_loss(loss, *batches, shift=shift)
+        total, logprobs, before = networks.policy_loss(loss, batch.rows, *texts, shift=shift)
         new = logprobs[: len(old)]
         if advised is not None:
             new = advised.logprobs(new, slice(None))
         policy = policy_loss(new, old, weights, settings.clip)
+        figures: dict[str, float] = {}
         if networks.value_is_head:
-            value = value_loss(networks.values_of(before[: len(old)]), *targets)
-            torch.autograd.backward(total + value.total / count)
-        else:
-            # One after the other: the policy's graph is gone before the value network's is built.
-            torch.autograd.backward(total)
-            del total, before
-            value = value_loss(networks.values(ids, mask, actions, trunk), *targets)
-            torch.autograd.backward(value.total / count)
+            value, figures = batch.value_loss(networks.values_of(before[: len(old)]), settings.value_clip)
+            total = total + value / count
+        torch.autograd.backward(total)
         self.ratios.add(new - old)
-        figures = {
+        figures |= {
             "policy": float(policy.total.detach()),
-            "value": float(value.total.detach()),
             "clipped": float(policy.clipped),
             "kl": float(policy.approx_kl),
-            "value_clipped": float(value.clipped),
         }
         return figures if ptx is None else figures | {"ptx": -float(logprobs[len(old) :].sum())}
 
@@ -248,7 +229,7 @@ class Updater:
         self.ptx_seen += wanted
         return ids
 
-    def _backward_ptx(self, ptx: _Pretraining) -> float:
+    def _backward_ptx(self, ptx: Pretraining) -> float:
         """Add gamma_ptx times the gradient of the examples' mean negative log-likelihood.
 
         Returns:
@@ -297,13 +278,25 @@ class Updater:
             yield torch.tensor(rows, dtype=torch.int64, device=experience.ids.device)
 
 
-def _columns(mask: Tensor) -> slice:
-    """Return the columns between which all real tokens of a (B, L) mask lie."""
-    used = mask.any(0).nonzero().squeeze(1).tolist()
-    return slice(used[0], used[-1] + 1) if used else slice(None)
-
-
 @torch.no_grad()
 def _copy(source: Mapping[str, Tensor], target: Mapping[str, nn.Parameter]) -> None:
     for name, param in target.items():
         param.copy_(source[name])
+
+
+def _take(optimizer: torch.optim.Optimizer) -> None:
+    """Step, and give the gradient's memory to whoever comes next."""
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _add(sums: dict[str, float], figures: Mapping[str, float]) -> None:
+    for name, value in figures.items():
+        sums[name] += value
+
+
+def _value_figures(totals: Mapping[str, float], count: int) -> dict[str, float]:
+    return {
+        "train/value_loss": totals["value"] / count,
+        "train/value_clip_fraction": totals["value_clipped"] / count,
+    }
