@@ -6,6 +6,9 @@ import ctypes
 import gc
 import resource
 import sys
+from pathlib import Path
+
+import torch
 
 
 def peak_bytes() -> int:
@@ -26,3 +29,14 @@ def release_free_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def memory_figures() -> dict[str, float]:
+    """Return this process's memory in gigabytes (10^9 bytes): now, at its peak, and the GPU's peak."""
+    figures = {"memory/peak_rss_gb": peak_bytes() / 1e9}
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        figures["memory/rss_gb"] = int(statm.read_text().split()[1]) * resource.getpagesize() / 1e9
+    if torch.cuda.is_available():
+        figures["memory/cuda_peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
+    return figures

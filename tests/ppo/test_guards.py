@@ -15,9 +15,10 @@ from transformers import GenerationConfig
 
 from textrl import checkpoint
 from textrl.errors import UserError
+from textrl.learners.kl_limit import KlLimit
 from textrl.learners.ppo_ptx import PPOPTX, PPOPTXSettings
 from textrl.learners.ppo_ptx.experience import Experience, collect
-from textrl.learners.ppo_ptx.guards import KlLimit, require_finite
+from textrl.learners.ppo_ptx.guards import require_finite
 from textrl.learners.ppo_ptx.ptx import PretrainingStream
 from textrl.learners.ppo_ptx.steps import TooFar
 from textrl.learners.ppo_ptx.update import Updater

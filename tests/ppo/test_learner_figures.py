@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -11,8 +13,9 @@ from tiny_world import EOS, Env, kl_source, networks, small, tiny_gpt2, tiny_tas
 
 from textrl.distributed import make_accelerator
 from textrl.learners.ppo_ptx import PPOPTX
-from textrl.learners.ppo_ptx.diagnostics import Ratios, Spread, throughput
+from textrl.learners.ppo_ptx.diagnostics import Ratios, Spread
 from textrl.learners.ppo_ptx.experience import collect
+from textrl.learners.token_learner import throughput
 from textrl.rewards import RewardSum
 
 EVERY_STEP = (
@@ -149,3 +152,13 @@ def test_throughput_counts_the_passes() -> None:
     assert found["time/fps"] == pytest.approx(1000 / 6)
     assert found["time/rollout_tokens_per_s"] == 1000
     assert found["time/update_tokens_per_s"] == 500
+
+
+def test_the_loop_depends_on_no_learner() -> None:
+    """Who writes a learner imports the loop first, when no other learner has been imported yet."""
+    code = (
+        "import sys, textrl.learners.token_learner; "
+        "print([name for name in sys.modules if name.startswith('textrl.learners.ppo_ptx')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -18,11 +18,10 @@ from textrl.distributed import global_count, make_accelerator
 from textrl.errors import UserError
 from textrl.learners.callbacks import Callback, Callbacks
 from textrl.learners.iteration_bar import IterationBar
-from textrl.learners.ppo_ptx.diagnostics import throughput
-from textrl.learners.ppo_ptx.guards import KlLimit
-from textrl.learners.ppo_ptx.memory import memory_figures
+from textrl.learners.kl_limit import KlLimit
 from textrl.learners.surface import LearnerSurface
 from textrl.mdp.task import TokenTask
+from textrl.memory import memory_figures
 from textrl.rewards import RewardSum
 
 
@@ -194,3 +193,25 @@ def token_task(env: Any, label: str) -> TokenTask:
             f"The learner '{label}' does not take a task with an action mask: scoring would not see the mask."
         )
     return task
+
+
+def throughput(
+    tokens: int, passes: float, *, rollout_s: float, collect_s: float, update_s: float
+) -> dict[str, float]:
+    """Return seconds and response tokens per second of an iteration, by part.
+
+    Args:
+        tokens: Response tokens of the iteration, over all processes.
+        passes: How often the update went through them.
+        rollout_s: Generating, in seconds.
+        collect_s: Generating, scoring and paying rewards.
+        update_s: All optimizer steps.
+    """
+    return {
+        "time/fps": tokens / (collect_s + update_s),
+        "time/rollout_tokens_per_s": tokens / rollout_s,
+        "time/update_tokens_per_s": tokens * passes / update_s,
+        "time/rollout_s": rollout_s,
+        "time/collect_s": collect_s,
+        "time/update_s": update_s,
+    }

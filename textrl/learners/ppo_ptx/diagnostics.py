@@ -143,28 +143,6 @@ def kl_offset(rollout: Rollout, scored: dict[str, Tensor], accelerator: Accelera
     return {"train/kl_offset": sums["kl"] / sums["episodes"], "train/kl_offset_max": largest}
 
 
-def throughput(
-    tokens: int, passes: float, *, rollout_s: float, collect_s: float, update_s: float
-) -> dict[str, float]:
-    """Return seconds and response tokens per second of an iteration, by part.
-
-    Args:
-        tokens: Response tokens of the iteration, over all processes.
-        passes: How often the update went through them.
-        rollout_s: Generating, in seconds.
-        collect_s: Generating, scoring and paying rewards.
-        update_s: All optimizer steps.
-    """
-    return {
-        "time/fps": tokens / (collect_s + update_s),
-        "time/rollout_tokens_per_s": tokens / rollout_s,
-        "time/update_tokens_per_s": tokens * passes / update_s,
-        "time/rollout_s": rollout_s,
-        "time/collect_s": collect_s,
-        "time/update_s": update_s,
-    }
-
-
 def _critic(values: Tensor, returns: Tensor, accelerator: Accelerator) -> dict[str, float]:
     """Return the explained variance 1 - Var[returns - values] / Var[returns]; nothing where it has none."""
     errors = returns - values

@@ -1,20 +1,17 @@
-"""Memory: what is in use, and smaller micro-batches where it does not suffice."""
+"""Smaller micro-batches where memory does not suffice."""
 
 from __future__ import annotations
 
 import gc
 import logging
-import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 
 from textrl.errors import TrainingError
 from textrl.learners.ppo_ptx.settings import PPOPTXSettings
-from textrl.memory import peak_bytes
 from textrl.models.captured import release
 
 Result = TypeVar("Result")
@@ -120,14 +117,3 @@ class BatchSizes:
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go on with the sizes that a checkpoint had come to: another size rounds differently."""
         self.rollout.size, self.micro.size = state["rollout"], state["micro"]
-
-
-def memory_figures() -> dict[str, float]:
-    """Return this process's memory in gigabytes (10^9 bytes): now, at its peak, and the GPU's peak."""
-    figures = {"memory/peak_rss_gb": peak_bytes() / 1e9}
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        figures["memory/rss_gb"] = int(statm.read_text().split()[1]) * resource.getpagesize() / 1e9
-    if torch.cuda.is_available():
-        figures["memory/cuda_peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
-    return figures
