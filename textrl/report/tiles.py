@@ -132,7 +132,7 @@ def _time(run: RunData) -> Tile | None:
     return Tile(
         "Time",
         seconds(wall),
-        f"{num(memory, digits=1)} GB of memory at the peak" if memory is not None else "",
+        f"{num(memory, digits=1)} GiB of memory at the peak" if memory is not None else "",
         f"and {seconds(downloads)} of downloads" if downloads > 0 else "",
     )
 
