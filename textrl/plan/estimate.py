@@ -167,7 +167,8 @@ def _weights(book: _Book, gpu: bool) -> int:
     kept = len(networks.depths) * book.width * 4
     # Ids, three masks, and seven figures per token: log-probabilities, values, rewards and what follows.
     book.resident["experience of an iteration"] = book.episodes * book.length * (kept + 11 + 7 * 4)
-    book.gradients = sizes
+    # A value network has its gradients when the policy's are gone, a head together with them.
+    book.gradients = {"policy": sum(sizes.values())} if networks.value_is_head else sizes
     return offloaded
 
 
@@ -247,12 +248,10 @@ def _update(book: _Book) -> None:
     at_head = _head_flops(book, policy, grad=True)
     costs = {"policy": _split(ours, book.micro, sequences, at_head * book.response, "train", book.real)}
     peaks = {"policy": ours.peak}
-    gradients = {"policy": sum(book.gradients.values())}
-    if not networks.value_is_head:  # which has its gradients when the policy's are gone
+    if not networks.value_is_head:
         theirs = _pass(book, networks.value, book.micro, book.length, what="values", grad=True)
         costs["value network"] = _split(theirs, book.micro, sequences, 0.0, "train", book.real)
-        peaks["value network"] = theirs.peak
-        gradients = {"policy": book.gradients["policy"], "value network": book.gradients["value"]}
+        peaks["value"] = theirs.peak
     book.flops["update"] = costs
     if settings.ptx_coef > 0:
         per_step = settings.episodes_per_iteration // settings.minibatches
@@ -264,9 +263,9 @@ def _update(book: _Book) -> None:
             peaks["policy"] += text.peak  # in one pass
         peaks["policy"] = max(peaks["policy"], text.peak)
         book.flops["pretraining"] = {"policy": _split(text, rows, examples, at_head * (tokens - 1), "train")}
-    largest = max(peaks, key=lambda name: gradients[name] + peaks[name])
+    largest = max(peaks, key=lambda name: book.gradients[name] + peaks[name])
     book.transient["update"] = {
-        "gradients of one network": gradients[largest],
+        "gradients of one network": book.gradients[largest],
         "activations, and gradients in the making": peaks[largest],
     }
 
