@@ -140,7 +140,7 @@ def test_advice_of_no_weight_changes_not_a_bit(technique: str, nothing: dict[str
     for network in ("policy", "value"):
         theirs = plain.networks.trained()[network]
         for name, p in advised.networks.trained()[network].items():
-            assert torch.equal(p, theirs[name]), f"{part} {name}"
+            assert torch.equal(p, theirs[name]), f"{network} {name}"
 
 
 def test_reward_shaping_pays_the_rating_of_what_was_written() -> None:

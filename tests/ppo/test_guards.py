@@ -73,10 +73,12 @@ def test_a_broken_loss_is_named(field: str, loss: str, value: float) -> None:
     broken[experience.actions] = value
     # The value network comes after the policy, whose own step was sound.
     still = ("value",) if field == "returns" else ("policy", "value")
-    before = weights(made, *still)
+    before, policy = weights(made, *still), weights(made, "policy")
     with pytest.raises(UserError, match=f"The {loss} of a minibatch is .*no step was taken on it"):
         made.updater.step(replace(experience, **{field: broken}), torch.arange(32))
     assert_still(made, before, *still)
+    moved = not all(torch.equal(a, b) for a, b in zip(policy, weights(made, "policy"), strict=True))
+    assert moved == ("policy" not in still)
 
 
 def test_a_broken_pretraining_loss_is_named() -> None:
@@ -111,13 +113,39 @@ def test_a_broken_gradient_is_named_and_takes_no_step(
     experience = collected(made)
     name, param = list(made.networks.trained()[network].items())[-1]
     param.register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]
-    before = weights(made, *still)
+    before, policy = weights(made, *still), weights(made, "policy")
     with pytest.raises(
         UserError, match=f"The {network} gradient is not finite .in {name} and 0 more."
     ) as told:
         made.updater.step(experience, torch.arange(32))
     assert "no step was taken on it" in str(told.value)
     assert_still(made, before, *still)
+    moved = not all(torch.equal(a, b) for a, b in zip(policy, weights(made, "policy"), strict=True))
+    assert moved == ("policy" not in still)
+
+
+def test_out_of_memory_in_the_value_pass_repeats_that_pass_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, norms = [], []
+    for fails in (False, True):
+        made = learner(micro_batch_size=8)
+        experience = collected(made)
+        real, calls, steps = made.networks.values, [0], []
+
+        def short(*args: Any, real: Any = real, calls: list[int] = calls) -> torch.Tensor:
+            calls[0] += 1
+            if calls[0] == 2:  # when one micro-batch has left its gradient
+                raise torch.OutOfMemoryError("none left")
+            return real(*args)
+
+        made.updater.policy_optimizer.register_step_pre_hook(lambda *_, steps=steps: steps.append(1))
+        if fails:
+            monkeypatch.setattr(made.networks, "values", short)
+        figures = made.updater.step(experience, torch.arange(32))
+        assert (made.updater.sizes.micro.size, steps) == (4 if fails else 8, [1])
+        norms.append(figures["train/value_grad_norm"])
+        found.append(figures | made.updater.ratios.figures(made.accelerator))
+    assert norms[0] > 0
+    assert found[1] == pytest.approx(found[0], rel=1e-4, abs=1e-6)
 
 
 def test_the_place_of_a_broken_value_is_told() -> None:

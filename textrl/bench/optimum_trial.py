@@ -12,6 +12,7 @@ run; the optimum comes from `textrl.evaluation.optimum`. A job's spec:
     measured     points of the curve
     settings     of the learner
     learner      registered name; ppo_ptx where it is left out
+    sampled      what is estimated of learners on groups, so that older results are not taken for these
 """
 
 from __future__ import annotations

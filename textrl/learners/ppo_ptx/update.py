@@ -1,4 +1,4 @@
-"""The update: PPO's and the pretraining gradient in one buffer, then one optimizer step.
+"""The update: PPO's and the pretraining gradient in one buffer, the policy's step, the value network's.
 
 Losses are sums over decisions divided by the global count of the minibatch, so micro-batch size and
 number of processes change nothing but memory and speed.
@@ -83,7 +83,7 @@ class Updater:
             for rows in self._minibatches(experience, iteration, epoch)
         )
         figures = take_steps(lambda rows: self.step(experience, rows), batches, self.ratios, self.accelerator)
-        self._clear()  # nobody needs the gradients while the next iteration is collected
+        self._clear()  # who stopped before a step has left gradients, which nobody needs while collecting
         return figures | {
             "train/learning_rate": rate,
             "train/micro_batch_size": float(self.sizes.micro.size),
@@ -160,11 +160,7 @@ class Updater:
         def work(size: int) -> dict[str, float]:
             sums = {"value": 0.0, "value_clipped": 0.0}
             for part in torch.split(rows, size) if len(rows) else ():
-                batch = Slice.of(experience, part)
-                values = self.networks.values(batch.ids, batch.mask, batch.actions, batch.trunk)
-                loss, figures = batch.value_loss(values, self.settings.value_clip)
-                torch.autograd.backward(loss / count)
-                _add(sums, figures)
+                _add(sums, self._backward_value(experience, part, count))
             return sums
 
         sums = self.sizes.micro.run(work, rows=len(rows), undo=self.value_optimizer.zero_grad)
@@ -181,7 +177,7 @@ class Updater:
     def _backward(
         self, experience: Experience, rows: Tensor, count: int, ptx: Pretraining | None
     ) -> dict[str, float]:
-        """Add one micro-batch's gradients of the policy; nothing here waits for other processes.
+        """Add one micro-batch's gradients of the policy and a head; nothing waits for other processes.
 
         Args:
             experience: Of the iteration.
@@ -219,6 +215,14 @@ class Updater:
             "kl": float(policy.approx_kl),
         }
         return figures if ptx is None else figures | {"ptx": -float(logprobs[len(old) :].sum())}
+
+    def _backward_value(self, experience: Experience, rows: Tensor, count: int) -> dict[str, float]:
+        """Add one micro-batch's gradient of the value network; like `_backward`."""
+        batch = Slice.of(experience, rows)
+        values = self.networks.values(batch.ids, batch.mask, batch.actions, batch.trunk)
+        loss, figures = batch.value_loss(values, self.settings.value_clip)
+        torch.autograd.backward(loss / count)
+        return figures
 
     def _next_ptx(self) -> Tensor:
         """Return the pretraining examples of the next step, over all processes, (examples, length)."""
